@@ -1,0 +1,88 @@
+"""What one tunnel is to be: the options, checked."""
+
+import shutil
+from dataclasses import dataclass
+
+from tap2tap import cpus, device
+from tap2tap.errors import UsageError
+from tap2tap.protocols.secure.wire import OVERHEAD
+
+PORT = 1234
+MTU = 1458  # of a 1500-byte path: less 14 (Ethernet), 20 (IPv4) and 8 (UDP)
+SECURE_MTU = MTU - OVERHEAD  # less the header and the tag of the secure protocol
+NOBODY = 65534
+KEEPALIVE = 25  # seconds: below the shortest UDP timeout that home routers are known to have, 30
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options of one tunnel. `check` says whether they can be right together."""
+
+    interface: str | None = None
+    remote: tuple[str, int] | None = None  # host and port; None: server mode
+    bind: str | None = None  # None: any address, IPv4 and IPv6
+    port: int = PORT
+    mtu: int | None = None  # None: what suits a path of 1500 bytes
+    key: str | None = None  # path of the key file; None: the plain protocol
+    up: str | None = None
+    down: str | None = None
+    on_peer: str | None = None
+    uid: int | None = None  # None: nobody's, where the program may change it
+    gid: int | None = None
+    cpus: tuple[int, int] | None = None  # outbound, inbound; None: chosen
+    keepalive: int | None = None  # seconds; None: KEEPALIVE with a remote, else off
+    offload: bool = True
+
+    @property
+    def overhead(self) -> int:
+        """Bytes that the protocol adds to each frame."""
+        return OVERHEAD if self.key else 0
+
+    @property
+    def tap_mtu(self) -> int:
+        """The MTU of the tap."""
+        return self.mtu or (SECURE_MTU if self.key else MTU)
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """The hooks by event."""
+        peer = ("peer-up", "peer-down", "peer-moved")
+        wanted = {"up": self.up, "down": self.down, **dict.fromkeys(peer, self.on_peer)}
+        return {event: program for event, program in wanted.items() if program}
+
+    @property
+    def keepalive_seconds(self) -> int:
+        """Seconds of silence before a keepalive goes out; 0 is never."""
+        if self.keepalive is not None:
+            return self.keepalive
+        return KEEPALIVE if self.remote else 0
+
+    def check(self) -> None:
+        """Raise UsageError, with the option's name and what it takes, for a value that cannot be right."""
+        if self.interface is not None:
+            device.check_name(self.interface)
+        if not 1 <= self.port <= 65535:
+            raise UsageError(f"--port {self.port}: a port is a number from 1 to 65535")
+        most = device.MAX_MTU - self.overhead
+        if self.mtu is not None and not device.MIN_MTU <= self.mtu <= most:
+            raise UsageError(f"--mtu {self.mtu}: the mtu is a number from {device.MIN_MTU} to {most}")
+        if self.on_peer is not None and self.key is None:
+            raise UsageError("--on-peer needs --key: the plain protocol cannot tell whether the peer is there")
+        if self.keepalive is not None and not 0 <= self.keepalive <= 3600:
+            raise UsageError(f"--keepalive {self.keepalive}: seconds from 1 to 3600, or 0 for none")
+        for option, program in (("--up", self.up), ("--down", self.down), ("--on-peer", self.on_peer)):
+            if program is not None and shutil.which(program) is None:
+                raise UsageError(f"{option} {program}: no such program, or not executable")
+        if self.cpus:
+            missing = sorted(set(self.cpus) - cpus.allowed())
+            if missing:
+                allowed = ",".join(map(str, sorted(cpus.allowed())))
+                raise UsageError(f"--cpus: CPU {missing[0]} is not among those that this process may use ({allowed})")
+
+
+def parse_cpus(text: str) -> tuple[int, int]:
+    """Read OUT,IN. Raises UsageError."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"--cpus {text}: two CPU numbers, as in --cpus 1,2: the outbound worker's, the inbound one's")
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,168 @@
+"""The tap device: opening it, its offloads, and the link settings that need netlink.
+
+Constants are spelt as in linux/if_tun.h and linux/if.h.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from typing import NamedTuple
+
+from tap2tap.errors import NoPermissionError, StartError, UsageError
+from tap2tap.vnet import VNET_LENGTH
+
+TUNSETIFF = 0x400454CA
+TUNGETIFF = 0x800454D2
+TUNSETOFFLOAD = 0x400454D0
+TUNSETVNETHDRSZ = 0x400454D8
+TUNSETCARRIER = 0x400454E2
+
+IFF_TAP = 0x0002
+IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+IFF_MULTI_QUEUE = 0x0100
+IFF_PERSIST = 0x0800
+
+TUN_F_CSUM = 0x01
+TUN_F_TSO4 = 0x02
+TUN_F_TSO6 = 0x04
+TUN_F_TSO_ECN = 0x08
+TUN_F_USO4 = 0x20  # Linux 6.2; the kernel takes USO4 and USO6 only together
+TUN_F_USO6 = 0x40
+
+DEVICE = "/dev/net/tun"
+NAME_MAX = 15  # IFNAMSIZ - 1
+ETHERNET_HEADER = 14
+VLAN_TAGS = 8  # two tags, as QinQ
+MIN_MTU = 68  # ETH_MIN_MTU
+MAX_MTU = 65507 - ETHERNET_HEADER - VLAN_TAGS  # what fits a UDP datagram over IPv4
+
+_IFREQ = struct.Struct("16sH22x")
+
+
+class Tap(NamedTuple):
+    """An open tap device. `persistent` says that it outlives us; `fd` is non-blocking, the supervisor closes it."""
+
+    fd: int
+    name: str
+    persistent: bool
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError when the kernel would not take `name` for an interface."""
+    size = len(name.encode())
+    if size > NAME_MAX:
+        raise UsageError(f"interface name {name!r} is {size} bytes long: the kernel takes at most {NAME_MAX}")
+    if not name or name in (".", "..") or not name.isprintable() or set(name) & set("/: "):
+        raise UsageError(f"{name!r} is no interface name: letters, digits, '-', '_' and '.' are safe")
+
+
+def open_tap(name: str | None) -> Tap:
+    """Create the tap `name` (None: the kernel picks tapN) or open an existing one. The caller closes `fd`.
+
+    Every frame is preceded by a `virtio_net_hdr` (tap2tap.vnet). The descriptor is non-blocking: both workers use it,
+    and reads drain until EAGAIN. Raises UsageError, NoPermissionError, StartError.
+    """
+    if name is not None:
+        check_name(name)
+    try:
+        fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _no_device(error) from error
+    try:
+        wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+        try:
+            answer = _set_iff(fd, name, wanted)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            answer = _set_iff(fd, name, wanted | IFF_MULTI_QUEUE)  # made so by its administrator
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_LENGTH))
+        real = answer[:16].split(b"\0", 1)[0].decode()
+        flags = _IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size)))[1]
+    except OSError as error:
+        os.close(fd)
+        raise _refused(error, name) from error
+    return Tap(fd, real, bool(flags & IFF_PERSIST))
+
+
+def _set_iff(fd: int, name: str | None, flags: int) -> bytes:
+    return fcntl.ioctl(fd, TUNSETIFF, _IFREQ.pack((name or "").encode(), flags))
+
+
+def _no_device(error: OSError) -> StartError:
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return StartError(f"{DEVICE} is missing: load the driver with 'modprobe tun', or give the container the device")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NoPermissionError(f"no permission to open {DEVICE}: run as root")
+    return StartError(f"cannot open {DEVICE}: {error.strerror}")
+
+
+def _refused(error: OSError, name: str | None) -> StartError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return NoPermissionError("no permission to make a tap device: run as root, or with CAP_NET_ADMIN")
+    if error.errno == errno.EBUSY:
+        return StartError(f"interface {name} is in use by another program: choose another name with --iface")
+    if error.errno in (errno.EINVAL, errno.EEXIST):
+        return StartError(f"interface {name} exists and is no tap device: choose another name with --iface")
+    return StartError(f"cannot make the tap device {name or ''}: {error.strerror}")
+
+
+def link_up(name: str, mtu: int, segments: int) -> None:
+    """Set the MTU, the largest super-frame (`segments` frames, so that one fits one send), and bring the link up.
+
+    Raises NoPermissionError, StartError.
+    """
+    from pyroute2 import IPRoute, NetlinkError  # the control plane's alone: the workers' memory stays free of it
+
+    try:
+        with IPRoute() as netlink:
+            index = netlink.link_lookup(ifname=name)[0]
+            netlink.link("set", index=index, mtu=mtu)
+            with contextlib.suppress(NetlinkError):  # before Linux 4.16; the outbound worker copes with any size
+                netlink.link("set", index=index, gso_max_segs=segments)
+            netlink.link("set", index=index, state="up")
+    except IndexError:
+        raise StartError(f"interface {name} went away while it was set up") from None
+    except NetlinkError as error:
+        if error.code in (errno.EPERM, errno.EACCES):
+            raise NoPermissionError(f"no permission to set up {name}: run as root, or with CAP_NET_ADMIN") from error
+        raise StartError(f"cannot set up {name} with mtu {mtu}: {os.strerror(error.code)}") from error
+
+
+def set_carrier(fd: int, *, on: bool) -> None:
+    """Plug the cable in or out (TUNSETCARRIER, Linux 5.0); where the kernel cannot, the carrier stays on."""
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(fd, TUNSETCARRIER, struct.pack("i", on))
+
+
+def offer_offloads(fd: int) -> tuple[str, ...]:
+    """Offer what the kernel may leave to us, one by one; return the names of what it took.
+
+    TUNSETOFFLOAD replaces the whole set, so each probe repeats what has been taken before it.
+    """
+    taken = 0
+    names: list[str] = []
+    for label, bits in (
+        ("checksum", TUN_F_CSUM),
+        ("tso4", TUN_F_TSO4),
+        ("tso6", TUN_F_TSO6),
+        ("tso-ecn", TUN_F_TSO_ECN),
+        ("uso", TUN_F_USO4 | TUN_F_USO6),
+    ):
+        try:
+            fcntl.ioctl(fd, TUNSETOFFLOAD, taken | bits)
+        except OSError:
+            continue
+        taken |= bits
+        names.append(label)
+    return tuple(names)
+
+
+def no_offloads(fd: int) -> tuple[str, ...]:
+    """Take back every offload: a persistent tap may still have some from its last owner. Return no names."""
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+    return ()

@@ -1,0 +1,224 @@
+"""The UDP socket, and endpoints: the address and port of this end and of the peer.
+
+One socket serves IPv4 and IPv6: where the host has IPv6 it is an IPv6 socket that also carries IPv4 with mapped
+addresses (RFC 4291, 2.5.5.2). Only this file knows about mapped addresses.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+import struct
+from typing import NamedTuple
+
+from tap2tap.errors import NoPermissionError, StartError, UsageError
+
+SockAddr = tuple[str, int] | tuple[str, int, int, int]  # what Python's AF_INET and AF_INET6 sockets take and give
+
+SOL_UDP = 17
+UDP_SEGMENT = 103  # linux/udp.h
+UDP_GRO = 104
+IP_MTU_DISCOVER = 10  # linux/in.h
+IP_PMTUDISC_DONT = 0
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h
+SO_RCVBUFFORCE = 33
+
+BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
+SEND_TIMEOUT = 1.0  # seconds that a full send buffer may hold up the outbound worker
+
+ENDPOINT_SLOTS = 4  # in the counter block: address (2, big-endian), port and scope, check
+
+
+class Endpoint(NamedTuple):
+    """The address and port of one side. `scope` is the interface index of a link-local IPv6 address."""
+
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    port: int
+    scope: int = 0
+
+    def __str__(self) -> str:
+        if self.address.version == 4:
+            return f"{self.address}:{self.port}"
+        zone = f"%{self.scope}" if self.scope else ""
+        return f"[{self.address}{zone}]:{self.port}"
+
+    def sockaddr(self, family: int) -> SockAddr:
+        """The form that a socket of `family` takes, spelt exactly as the kernel gives it back."""
+        if family == socket.AF_INET:
+            return str(self.address), self.port
+        if self.address.version == 4:
+            return f"::ffff:{self.address}", self.port, 0, 0
+        host = socket.inet_ntop(socket.AF_INET6, self.address.packed)
+        if self.scope:
+            with contextlib.suppress(OSError):
+                host = f"{host}%{socket.if_indextoname(self.scope)}"
+        return host, self.port, 0, self.scope
+
+
+def from_sockaddr(sockaddr: SockAddr) -> Endpoint:
+    """Read an endpoint that a socket gave; a mapped IPv4 address becomes the IPv4 address that it stands for."""
+    scope = sockaddr[3] if len(sockaddr) == 4 else 0
+    address = ipaddress.ip_address(sockaddr[0].split("%", 1)[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return Endpoint(address, sockaddr[1], scope)
+
+
+def pack(endpoint: Endpoint) -> bytes:
+    """Write `endpoint` as 24 bytes that `unpack` reads."""
+    packed = endpoint.address.packed
+    if endpoint.address.version == 4:
+        packed = b"\0" * 10 + b"\xff\xff" + packed
+    return packed + struct.pack(">Q", endpoint.port | endpoint.scope << 16)
+
+
+def unpack(packed: bytes) -> Endpoint:
+    """Read what `pack` wrote."""
+    address = ipaddress.IPv6Address(packed[:16])
+    (rest,) = struct.unpack(">Q", packed[16:])
+    return Endpoint(address.ipv4_mapped or address, rest & 0xFFFF, rest >> 16 & 0xFFFFFFFF)
+
+
+def store(slots: memoryview, at: int, endpoint: Endpoint) -> None:
+    """Write `endpoint` to four slots. The check comes last: a reader that meets it half-written keeps what it had."""
+    words = struct.unpack(">QQQ", pack(endpoint))
+    slots[at], slots[at + 1], slots[at + 2] = words
+    slots[at + 3] = _check(*words)
+
+
+def load(slots: memoryview, at: int) -> Endpoint | None:
+    """Read what `store` wrote; None while nothing is there or a write is under way."""
+    high, low, rest, check = slots[at : at + 4]
+    if not check or check != _check(high, low, rest):
+        return None
+    return unpack(struct.pack(">QQQ", high, low, rest))
+
+
+def _check(high: int, low: int, rest: int) -> int:
+    mixed = high * 0x9E3779B97F4A7C15 + low * 0xC2B2AE3D27D4EB4F + rest * 0x165667B19E3779F9
+    return (mixed ^ mixed >> 32) & 0xFFFFFFFFFFFFFFFF | 1
+
+
+def split_host_port(text: str, port: int) -> tuple[str, int]:
+    """Read HOST, HOST:PORT, an IPv6 address bare or in brackets, `[IPv6]:PORT`. Raises UsageError."""
+    host = text
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise UsageError(f"{text!r} is no HOST[:PORT]: an IPv6 address with a port is written [address]:port")
+        number = rest[1:] if rest else str(port)
+    elif text.count(":") == 1:
+        host, _, number = text.partition(":")
+    else:
+        number = str(port)
+    if not host:
+        raise UsageError(f"{text!r} names no host")
+    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= 65535):
+        raise UsageError(f"the port in {text!r} must be a number from 1 to 65535")
+    return host, int(number)
+
+
+def resolve(host: str, port: int) -> Endpoint:
+    """Look up the peer's address. Raises StartError when the name does not resolve."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG)
+    except socket.gaierror:
+        try:  # a host with loopback alone has no configured address family, but may well join two namespaces
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except (socket.gaierror, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a valid name"
+            raise StartError(
+                f"cannot resolve the remote {host!r}: {reason}: check the name, or give an address"
+            ) from error
+    except UnicodeError as error:
+        raise StartError(f"cannot resolve the remote {host!r}: not a valid name") from error
+    return from_sockaddr(found[0][4])  # type: ignore[arg-type]
+
+
+def open_socket(bind: str | None, port: int) -> socket.socket:
+    """Bind the UDP socket; `bind` None is any address, IPv4 and IPv6. The caller closes it.
+
+    Raises UsageError when `bind` is no address, NoPermissionError, StartError when it cannot be had.
+    """
+    family, host = socket.AF_INET6, "::"
+    if bind is not None:
+        try:
+            address = ipaddress.ip_address(bind.strip("[]").split("%", 1)[0])
+        except ValueError:
+            raise UsageError(f"--bind {bind}: not an IPv4 or IPv6 address of this host") from None
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        host = bind.strip("[]")
+    try:
+        sock = _bound(family, host, port, any_family=bind is None)
+    except OSError as error:
+        if bind is not None or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise _explained(error, bind, port) from error
+        try:  # a host without IPv6
+            sock = _bound(socket.AF_INET, "0.0.0.0", port, any_family=False)  # noqa: S104  (a tunnel's purpose)
+        except OSError as second:
+            raise _explained(second, bind, port) from second
+    _tune(sock)
+    return sock
+
+
+def reaches(sock: socket.socket, remote: Endpoint) -> bool:
+    """Whether `sock` can send to an address of that version."""
+    if sock.family == socket.AF_INET:
+        return remote.address.version == 4
+    return remote.address.version == 6 or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not any_family)
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+        sock.bind(found[0][4])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _tune(sock: socket.socket) -> None:
+    for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
+        except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
+            sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
+    seconds, fraction = divmod(SEND_TIMEOUT, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(fraction * 1e6)))
+    with contextlib.suppress(OSError):
+        # A frame longer than the path must arrive all the same, in fragments: never set Don't Fragment (IPv6 has
+        # no such bit: the kernel fragments to the path MTU that it has learnt).
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+
+
+def _explained(error: OSError, bind: str | None, port: int) -> StartError | UsageError:
+    where = f"{bind} port {port}" if bind else f"port {port}"
+    if error.errno == errno.EADDRINUSE:
+        return StartError(f"UDP {where} is in use: another tunnel runs there; choose another with --port")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NoPermissionError(f"no permission to use UDP {where}: run as root, or choose a --port above 1023")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return StartError(f"--bind {bind}: this host has no such address")
+    return StartError(f"cannot use UDP {where}: {error.strerror}")
+
+
+def enable_gro(sock: socket.socket) -> bool:
+    """Ask the kernel to hand received trains over whole (UDP_GRO, Linux 5.0); False where it cannot."""
+    try:
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:
+        return False
+    return True
+
+
+def can_segment(sock: socket.socket) -> bool:
+    """Whether the kernel cuts a train into datagrams (UDP_SEGMENT, Linux 4.18)."""
+    try:
+        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True

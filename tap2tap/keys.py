@@ -1,0 +1,177 @@
+"""Key files: one file is one end of one cable.
+
+    # tap2tap key file: one end of a cable. ...
+    private = <base64 of 32 bytes>     this end's X25519 private key
+    peer = <base64 of 32 bytes>        the far end's public key
+    psk = <base64 of 32 bytes>         a secret that both ends share; optional, absent means 32 zero bytes
+
+Nothing that is raised or represented here contains a value from the file, for it may be the secret one.
+"""
+
+import base64
+import binascii
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from tap2tap.errors import UsageError
+
+KEY_LENGTH: Final = 32  # bytes, of each of the three
+NO_PSK: Final = bytes(KEY_LENGTH)  # as WireGuard has it: no pre-shared key is the zero key
+MAX_FILE: Final = 4096  # bytes; a key file has a few hundred
+
+_FIELDS: Final = ("private", "peer", "psk")
+
+
+@dataclass(frozen=True, slots=True)
+class CableKeys:
+    """What one end knows: its private key, the far end's public key, the pre-shared key; 32 bytes each."""
+
+    private: bytes = field(repr=False)
+    peer: bytes
+    psk: bytes = field(repr=False, default=NO_PSK)
+
+    @property
+    def public(self) -> bytes:
+        """The public key of this end, 32 bytes."""
+        return public_key(self.private)
+
+
+def public_key(private: bytes) -> bytes:
+    """Compute the X25519 public key of a private key, both 32 bytes (RFC 7748)."""
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def encode(key: bytes) -> str:
+    """Return a key as the 44 characters that stand in key files and that `wg` prints."""
+    return base64.b64encode(key).decode("ascii")
+
+
+def decode(text: str, where: str) -> bytes:
+    """Return the 32 bytes of a key in base64; `where` names its place in the message of the UsageError."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_LENGTH or encode(key) != text:  # one key has one spelling
+        raise UsageError(f"{where}: not a key; a key is 32 bytes in base64, 44 characters that end in '='")
+    return key
+
+
+def read_keys(path: str | os.PathLike[str]) -> CableKeys:
+    """Read a key file, all of it or not at all.
+
+    Raises UsageError, with a line that says what to do, for a file that is absent, that others can read, or whose
+    contents cannot be one end of a cable.
+    """
+    return parse_keys(_read_private_file(path), os.fspath(path))
+
+
+def read_private_key(path: str | os.PathLike[str]) -> bytes:
+    """Read only the private key of a key file whose `peer` need not be filled in yet; raises UsageError."""
+    return private_key_of(_read_private_file(path), os.fspath(path))
+
+
+def private_key_of(text: str, name: str) -> bytes:
+    """Find the private key in the text of a key file; raises UsageError."""
+    fields = _parse_fields(text, name)
+    if "private" not in fields:
+        raise UsageError(f"{name}: no 'private = ' line; is it a key file of 'tap2tap genkey'?")
+    return decode(fields["private"], f"{name}: private")
+
+
+def parse_keys(text: str, name: str) -> CableKeys:
+    """Make sense of the text of a key file; `name` is the file's, for the message of the UsageError."""
+    private = private_key_of(text, name)
+    fields = _parse_fields(text, name)
+    if "peer" not in fields:
+        raise UsageError(
+            f"{name}: no 'peer = ' line; add what 'tap2tap pubkey' prints for the key file at the other end"
+        )
+    peer = decode(fields["peer"], f"{name}: peer")
+    psk = decode(fields["psk"], f"{name}: psk") if "psk" in fields else NO_PSK
+    if peer == public_key(private):
+        raise UsageError(
+            f"{name}: peer is this end's own public key; the two ends of a cable need two key files, "
+            "each with the public key of the other"
+        )
+    try:
+        X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(peer))
+    except ValueError:  # a point of low order: every secret made with it would be zero
+        raise UsageError(f"{name}: peer is not a usable public key; copy it again from the other end") from None
+    return CableKeys(private, peer, psk)
+
+
+def write_private_file(path: str | os.PathLike[str], text: str) -> None:
+    """Create a file that only its owner can read, and see it on the disk before returning.
+
+    Never overwrites: raises UsageError when the path exists or cannot be created.
+    """
+    name = os.fspath(path)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise UsageError(f"{name}: exists already, and keys are never overwritten; move it away first") from None
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be created: {error.strerror}") from None
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:  # closes the descriptor
+            os.fchmod(descriptor, 0o600)  # whatever the umask took away
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        Path(path).unlink(missing_ok=True)  # half a key file is worse than none
+        raise UsageError(f"{name}: cannot be written: {error.strerror}") from None
+
+
+def _read_private_file(path: str | os.PathLike[str]) -> str:
+    name = os.fspath(path)
+    try:
+        # O_NONBLOCK: a FIFO must not hang us before we can refuse it. Links are followed: what counts is the file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise UsageError(f"{name}: no such key file; 'tap2tap genkey' makes one") from None
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be opened: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{name}: not a regular file, so not a key file")
+        if status.st_uid not in (0, os.geteuid()):
+            raise UsageError(f"{name}: belongs to another user, who could change it; chown it to yourself or to root")
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise UsageError(f"{name}: others can get at this key file; run 'chmod 600 {name}'")
+        data = os.read(descriptor, MAX_FILE + 1)  # of a regular file, so not less than there is
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_FILE:
+        raise UsageError(f"{name}: too long for a key file")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{name}: not a text file, so not a key file") from None
+
+
+def _parse_fields(text: str, name: str) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or key not in _FIELDS:
+            # A line that is no field may be a bare private key: only what looks like a word may be shown.
+            shown = f"unknown field {key!r}" if equals and re.fullmatch("[a-z_]{1,16}", key) else "not a field"
+            raise UsageError(f"{name}: line {number}: {shown}; a key file has private, peer and psk")
+        if key in fields:
+            raise UsageError(f"{name}: line {number}: {key} stands there twice")
+        fields[key] = value
+    return fields

@@ -1,0 +1,16 @@
+"""The secure protocol: docs/protocol.md as code, without any I/O, clock or randomness of its own.
+
+    wire       the layout of datagrams and the AEAD; with `replay`, all that a worker needs
+    replay     which counters have been seen, a whole train at a time
+    noise      the Noise framework, as much of it as one handshake needs
+    handshake  the messages of the handshake: build them, take them apart
+    actions    what the link asks its supervisor to do, and what it is told
+    limits     what an initiation must pass before it may cost any curve arithmetic
+    sessions   the sessions that are open, and the one to send on
+    responder  from an initiation to its answer
+    attempts   our own initiations: when, and which ones wait
+    presence   whether the peer is there, and where
+    link       all of these together: the life of a cable
+
+A supervisor imports link and actions; workers import wire and replay only.
+"""

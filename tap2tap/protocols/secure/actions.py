@@ -1,0 +1,151 @@
+"""What the link tells its supervisor to do, what the supervisor tells the link, and how long things take.
+
+The supervisor carries out the actions of one call in their order, and lets each take effect before the next:
+above all OpenReceive must have reached the inbound worker before a later Send goes out, for that is what makes the
+peer use the session; then a rekey under load loses nothing.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tap2tap.endpoint import Endpoint
+from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, REKEY_AFTER_MESSAGES, Cipher
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this datagram, which is complete, from the cable's socket."""
+
+    datagram: bytes
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReceive:
+    """The inbound worker is to accept data datagrams with this index, beside those it accepts already."""
+
+    index: int
+    cipher: Cipher
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReceive:
+    """The inbound worker is to forget this index and its key."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseForSending:
+    """The outbound worker is to seal with this key from now on, and to forget the one before.
+
+    `index` is the peer's, for the header; the worker's counters begin at `first_counter`.
+    """
+
+    index: int
+    cipher: Cipher
+    key: bytes = field(repr=False)
+    first_counter: int = CONTROL_COUNTERS
+
+
+@dataclass(frozen=True, slots=True)
+class StopSending:
+    """The outbound worker is to forget its key: there is no session to send on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendKeepalive:
+    """The outbound worker is to send one empty data datagram."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """The peer is there: plug in the carrier, run the hook."""
+
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """The peer is gone: pull the carrier, run the hook."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """Authentic datagrams come from here now, and ours go there."""
+
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the log: a constant message and facts. Rate-limited already."""
+
+    message: str
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+Action: TypeAlias = (
+    Send
+    | OpenReceive
+    | CloseReceive
+    | UseForSending
+    | StopSending
+    | SendKeepalive
+    | PeerUp
+    | PeerDown
+    | PeerMoved
+    | Note
+)
+
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the workers have done; times in monotonic seconds, NEVER for what has not happened.
+
+    Only authentic, fresh datagrams count as heard. A frame is a datagram that is not a keepalive.
+    """
+
+    last_sent: float = NEVER
+    last_heard: float = NEVER
+    last_frame_sent: float = NEVER
+    last_frame_heard: float = NEVER
+    next_counter: int = 0  # of the session that is used for sending; the worker itself stops at REJECT_AFTER_MESSAGES
+    endpoint: Endpoint | None = None  # where the newest authentic datagram came from
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """All durations of the protocol, in seconds, and the count that asks for a rekey; tests shorten them."""
+
+    rekey_after: float = 120.0
+    reject_after: float = 180.0  # a session's whole life
+    stop_before_reject: float = 10.0  # sending ends earlier, so that nothing in flight meets a closed door
+    rekey_messages: int = REKEY_AFTER_MESSAGES
+    initiation_life: float = 10.0  # a response that comes later is too late
+    unproved_life: float = 15.0  # of a session that nobody has used yet
+    answer_wait: float = 5.0  # after a response, for the confirmation; then the handshake is tried again
+    unanswered: float = 15.0  # frames go out and nothing comes in: handshake
+    passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
+    late_keepalive: float = 10.0  # a keepalive is this late: handshake
+    give_up: float = 20.0  # handshakes go unanswered: the peer is down
+    forget_endpoint: float = 90.0  # the same, and nobody configured where the peer is: wait until it comes
+    poll: float = 2.0  # `tick` is wanted this often while there is a session, to look at the traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The link as `tap2tap stats` shows it."""
+
+    state: str  # "down": nothing to do but wait; "handshake": trying; "up"
+    endpoint: Endpoint | None
+    cipher: Cipher | None
+    last_handshake: float | None  # monotonic seconds, when the session in use was proved
+    rekeys: int  # sessions that took the place of a living one
+    sessions: int  # open for receiving
+    refused: dict[str, int]  # handshake datagrams, by reason

@@ -1,0 +1,135 @@
+"""What an initiation must pass before it may cost any curve arithmetic.
+
+Whoever lacks the keys is stopped before, by one hash (the mac). What is left is an attacker on the path who recorded
+genuine initiations and plays them back. Without a clock that both ends share, an old initiation looks as good as a
+new one, so:
+
+- one that was seen lately is dropped in silence; the memory for that is bounded;
+- the rest draw on a small budget, a token bucket, which one honest peer never exhausts;
+- when it is exhausted, the answer is a challenge: a cookie that the peer must put into its next initiation. An
+  initiation with a valid cookie cannot be an old recording; those have a budget, a memory and a place of their own,
+  which no flood of recordings can touch. So a handshake completes whatever is being replayed.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from tap2tap.protocols.secure.handshake import COOKIE_LENGTH, MAC_LENGTH, NO_COOKIE, cookie_in
+
+HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
+HANDSHAKE_BURST: Final = 5.0
+REMEMBERED: Final = 1024  # initiations, of each kind: more than a peer can make while a cookie lives
+COOKIE_LIFE: Final = 120.0  # seconds that a cookie is given out for; it is honoured for as long again, or longer
+
+
+class TokenBucket:
+    """`burst` at once, `rate` a second in the long run."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens = burst
+        self._at = float("-inf")  # of the last call, monotonic seconds
+
+    def take(self, now: float) -> bool:
+        """Take one token, if there is one."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Seen:
+    """The last `size` distinct things, each told apart by some bytes."""
+
+    __slots__ = ("_order", "_size")
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        self._order: OrderedDict[bytes, None] = OrderedDict()
+        self._size = size
+
+    def add(self, thing: bytes) -> bool:
+        """Remember it; False if it was remembered already."""
+        if thing in self._order:
+            return False
+        self._order[thing] = None
+        if len(self._order) > self._size:
+            self._order.popitem(last=False)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+
+class Verdict(Enum):
+    """What to do with an initiation whose mac is right."""
+
+    REPLAYED = "drop it"
+    ANSWER = "answer it; it may be an old recording"
+    ANSWER_FRESH = "answer it; it was made lately"
+    CHALLENGE = "ask for proof that it was made lately"
+    BUSY = "drop it; even fresh ones come too fast"
+
+
+class Gate:
+    """Decides about initiations. `random(n)` returns n unpredictable bytes."""
+
+    __slots__ = ("_cookie", "_cookie_at", "_cookie_before", "_fresh", "_fresh_seen", "_random", "_seen", "_strange")
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        self._random = random
+        self._strange = TokenBucket(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST)
+        self._fresh = TokenBucket(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST)
+        self._seen, self._fresh_seen = Seen(), Seen()
+        self._cookie = self._cookie_before = NO_COOKIE
+        self._cookie_at = float("-inf")
+
+    def judge(self, now: float, initiation: bytes) -> Verdict:
+        """Decide, and remember. The mac, which has been checked, stands for the whole message."""
+        mac = initiation[-MAC_LENGTH:]
+        if self._is_fresh(now, cookie_in(initiation)):
+            if not self._fresh_seen.add(mac):
+                return Verdict.REPLAYED
+            return Verdict.ANSWER_FRESH if self._fresh.take(now) else Verdict.BUSY
+        if not self._seen.add(mac):
+            return Verdict.REPLAYED
+        return Verdict.ANSWER if self._strange.take(now) else Verdict.CHALLENGE
+
+    def cookie(self, now: float) -> bytes:
+        """Return the cookie to give out now."""
+        age = now - self._cookie_at
+        if age >= COOKIE_LIFE:
+            self._cookie_before = self._cookie if age < 2 * COOKIE_LIFE else NO_COOKIE
+            self._cookie, self._cookie_at = self._random(COOKIE_LENGTH), now
+        return self._cookie
+
+    def _is_fresh(self, now: float, cookie: bytes) -> bool:
+        if cookie == NO_COOKIE:
+            return False
+        age = now - self._cookie_at
+        # Renewed only when one is asked for, so an honoured cookie is at most three times COOKIE_LIFE old.
+        return (age < 2 * COOKIE_LIFE and cookie == self._cookie) or (
+            age < COOKIE_LIFE and cookie == self._cookie_before
+        )
+
+
+class Sparingly:
+    """Lets each kind of log line through once in `interval` seconds. Kinds are constants, so few."""
+
+    __slots__ = ("_interval", "_next")
+
+    def __init__(self, interval: float = 300.0) -> None:
+        self._interval = interval
+        self._next: dict[str, float] = {}
+
+    def allows(self, now: float, kind: str) -> bool:
+        """Tell whether such a line is due, and count it as written."""
+        if now < self._next.get(kind, float("-inf")):
+            return False
+        self._next[kind] = now + self._interval
+        return True

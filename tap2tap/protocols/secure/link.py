@@ -1,0 +1,240 @@
+"""The life of one cable: handshakes, rekeys, keepalives, the peer's coming, moving and going.
+
+Pure: a method takes the time and what happened, and returns what to do. The theory of operation:
+
+- Either end may start. An initiation is answered if it passes the gate, and the answer opens a session for
+  receiving, no more: it may have been a recording. The initiator proves the session with a keepalive, the responder
+  confirms with another. *An end sends frames on a session only after something authentic came in on it*, so a
+  session is used only when both ends have it, and until then the one before goes on undisturbed.
+- If both start at once, two sessions come of it and both work; the ends need not agree which one to send on.
+- The newest proved session is the current one. Older ones stay open for what is in flight, and for a peer that has
+  not switched yet, until their time is over.
+- The current session's initiator renews it; jitter ends the case that both ends think that is them.
+- Where the peer is, only fresh authentic datagrams tell: never an initiation, which may be a recording.
+
+All memory is bounded: the rooms of `Sessions`, the initiations of `Attempts`, the memories of the `Gate`.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from tap2tap.endpoint import Endpoint
+from tap2tap.keys import CableKeys
+from tap2tap.protocols.secure.actions import Action, Note, Send, SendKeepalive, Status, Timers, Traffic
+from tap2tap.protocols.secure.attempts import Attempts
+from tap2tap.protocols.secure.handshake import Identity, Offer, is_challenge, is_initiation, is_response
+from tap2tap.protocols.secure.limits import Sparingly
+from tap2tap.protocols.secure.noise import NoiseError
+from tap2tap.protocols.secure.presence import Presence
+from tap2tap.protocols.secure.responder import Responder
+from tap2tap.protocols.secure.sessions import Kind, Session, Sessions
+
+REKEY_JITTER: Final = 1 / 40  # of the rekey time
+
+
+class Link:
+    """One end of the control plane of a cable.
+
+    `remote` is the configured endpoint of the peer, if any; assign it again when its name resolves to another
+    address. `keepalive` is in seconds, 0 for none. `random(n)` returns n unpredictable bytes, such as os.urandom.
+    """
+
+    def __init__(
+        self,
+        keys: CableKeys,
+        *,
+        remote: Endpoint | None,
+        keepalive: int,
+        hardware_aes: bool,
+        random: Callable[[int], bytes],
+        timers: Timers | None = None,
+    ) -> None:
+        self.remote = remote
+        self._keepalive, self._hardware_aes, self._random = keepalive, hardware_aes, random
+        self._timers = timers or Timers()
+        self._identity = Identity(keys)
+        self._notes = Sparingly()
+        self._responder = Responder(
+            self._identity, keepalive=keepalive, hardware_aes=hardware_aes, random=random, timers=self._timers
+        )
+        self._attempts = Attempts(self._identity, random, self._timers.initiation_life)
+        self._sessions = Sessions(self._timers)
+        self._presence = Presence(keepalive, self._timers)
+        self._ticked = float("-inf")
+        self._last_handshake: float | None = None
+        self._unauthentic = 0  # handshake datagrams
+        self._todo: list[Action] = []
+
+    # What the supervisor calls.
+
+    def start(self, now: float) -> list[Action]:
+        """Begin: with a first handshake, if it is known where the peer is."""
+        return self.tick(now, Traffic())
+
+    def tick(self, now: float, traffic: Traffic) -> list[Action]:
+        """Look at the clock and at what the workers did; call it at `next_deadline()`, or at any other time."""
+        self._ticked = now
+        self._todo += self._presence.look(now, traffic, self._sessions.current is not None)
+        self._todo += self._sessions.expire(now)
+        self._todo += self._presence.judge(now, self._sessions.current is not None, self._attempts.started)
+        self._run_attempts(now)
+        for session in self._sessions:
+            if now >= session.next_proof:
+                self._prove(now, session)
+        if self._sessions.current and now >= self._presence.keepalive_due():
+            self._presence.keepalive_sent(now)
+            self._todo.append(SendKeepalive())
+        return self._done()
+
+    def received(self, now: float, datagram: bytes, source: Endpoint) -> list[Action]:
+        """Take a datagram of a handshake type, from anyone; whatever is wrong with it, it is silently dropped."""
+        if is_challenge(datagram):
+            if self._attempts.challenged(now, datagram):
+                self._todo.append(Send(self._attempts.retry(now, self._offer()), source))
+        elif is_initiation(datagram) or is_response(datagram):
+            try:
+                if not self._identity.is_from_peer(datagram):
+                    self._refuse(now, datagram, source)
+                elif is_initiation(datagram):
+                    self._answer(now, datagram, source)
+                else:
+                    self._finish(now, datagram, source)
+            except NoiseError:  # with a right mac: the peer has gone mad, or speaks another version
+                self._refuse(now, datagram, source)
+        return self._done()
+
+    def proved(self, now: float, index: int, source: Endpoint) -> list[Action]:
+        """Hear from the inbound worker that an authentic, fresh datagram came in on a session.
+
+        Wanted for the first on each session, and for each whose counter is below CONTROL_COUNTERS; more do no harm.
+        `source` is where it came from.
+        """
+        session = self._sessions.get(index)
+        if session is not None:
+            self._todo += self._presence.hear(now, source)
+            if not session.initiator and (confirmation := session.control_keepalive()):
+                self._todo.append(Send(confirmation, source))
+            if session.kind is not Kind.PROVED:
+                self._todo += self._sessions.prove(session)
+                if session is self._sessions.current:
+                    self._last_handshake = now
+                    self._attempts.end()
+                    self._todo += self._presence.settle(now, session.peer_keepalive)
+        return self._done()
+
+    def next_deadline(self) -> float:
+        """Return when `tick` is next needed, in monotonic seconds; infinity: not before something comes in."""
+        deadlines = [self._attempts.due, self._sessions.deadline()]
+        if self._sessions.current:
+            # What depends on traffic, which we hear of only in `tick`, is looked at as often as `poll` says.
+            deadlines += [self._ticked + self._timers.poll, self._presence.keepalive_due()]
+            if self._attempts.started is None and self._targets():
+                deadlines.append(self._sessions.current.rekey_at)
+        return min(deadlines)
+
+    def status(self) -> Status:
+        """Return the state for `tap2tap stats`."""
+        trying = self._attempts.started is not None
+        return Status(
+            state="up" if self._presence.up else "handshake" if trying else "down",
+            endpoint=self._presence.endpoint,
+            cipher=self._sessions.current.cipher if self._sessions.current else None,
+            last_handshake=self._last_handshake,
+            rekeys=self._sessions.replaced,
+            sessions=len(self._sessions),
+            refused={"authentication": self._unauthentic, **self._responder.refused},
+        )
+
+    # Handshakes.
+
+    def _run_attempts(self, now: float) -> None:
+        attempts, targets = self._attempts, self._targets()
+        if targets and self._wants_handshake(now):
+            attempts.begin(now)
+        if attempts.started is None:
+            return
+        if self._presence.is_in_vain(now, attempts.started, self._timers.give_up) and self._notes.allows(now, "silent"):
+            self._note("no answer from the peer: is it running and reachable, with the other key file of this cable?")
+        lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
+        if lost and self.remote is None and not self._presence.up:
+            self._presence.forget_endpoint(now)
+            targets = []
+        if not targets:
+            attempts.end()
+        elif now >= attempts.due:
+            # By turns where the peer was heard last and where it is configured to be: one of them may be stale.
+            target = targets[attempts.number % len(targets)]
+            self._todo.append(Send(attempts.attempt(now, self._offer()), target))
+
+    def _wants_handshake(self, now: float) -> bool:
+        current = self._sessions.current
+        if current is None or now >= current.rekey_at or self._presence.needs_handshake(now):
+            return True
+        limit = self._timers.rekey_messages * (1 if current.initiator else 2)  # as with time, the initiator goes first
+        return self._presence.traffic.next_counter >= limit
+
+    def _answer(self, now: float, initiation: bytes, source: Endpoint) -> None:
+        reply, session = self._responder.answer(now, initiation, self._new_index, self._rekey_time())
+        if session:
+            self._todo += self._sessions.open(session)
+        if reply:
+            self._todo.append(Send(reply, source))
+
+    def _finish(self, now: float, response: bytes, source: Endpoint) -> None:
+        result = self._attempts.answered(now, response, self._timers.answer_wait)
+        if result is None:
+            return
+        index, answer, keys = result
+        self._todo += self._presence.hear(now, source)
+        session = Session(
+            index,
+            answer.index,
+            answer.cipher,
+            keys,
+            initiator=True,
+            peer_keepalive=answer.keepalive,
+            established=now,
+            rekey_at=now + self._rekey_time(),
+            kind=Kind.STARTED,
+        )
+        self._todo += self._sessions.open(session)
+        self._prove(now, session)
+
+    def _refuse(self, now: float, datagram: bytes, source: Endpoint) -> None:
+        self._unauthentic += 1
+        if not self._notes.allows(now, "authentication"):
+            return  # before the second hash: a stranger costs one
+        if self._identity.is_our_own(datagram):
+            self._note("our own handshake came back: do both ends use the same key file?", source=source)
+        else:
+            self._note("a handshake failed authentication: is the other key file of this cable there?", source=source)
+
+    # Small things.
+
+    def _prove(self, now: float, session: Session) -> None:
+        proof = session.make_proof(now)
+        if proof and self._presence.endpoint:
+            self._todo.append(Send(proof, self._presence.endpoint))
+
+    def _targets(self) -> list[Endpoint]:
+        known = (self._presence.endpoint, self.remote)
+        return list(dict.fromkeys(endpoint for endpoint in known if endpoint is not None))
+
+    def _offer(self) -> Offer:
+        return Offer(self._new_index(), self._hardware_aes, self._keepalive)
+
+    def _new_index(self) -> int:
+        while True:
+            index = int.from_bytes(self._random(3), "little")
+            if index and not self._sessions.get(index) and not self._attempts.uses(index):
+                return index
+
+    def _rekey_time(self) -> float:
+        return self._timers.rekey_after * (1 + REKEY_JITTER * self._random(1)[0] / 256)
+
+    def _note(self, message: str, **facts: object) -> None:
+        self._todo.append(Note(message, facts))
+
+    def _done(self) -> list[Action]:
+        todo, self._todo = self._todo, []
+        return todo

@@ -1,0 +1,151 @@
+"""The private channel between the supervisor and one worker: keys go down, handshakes and proofs come up.
+
+A channel belongs to one life of a worker: a successor gets a fresh one, and is told everything afresh. The supervisor
+raises the worker's MAIL slot with every order, so that a worker in full flow learns by one look at its memory that
+there is something to read. An order is in the channel before the datagram goes out that makes the peer rely on it.
+"""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from tap2tap import endpoint
+from tap2tap.counters import Count, Counts
+from tap2tap.endpoint import Endpoint
+from tap2tap.protocols.secure.wire import MAX_HANDSHAKE_LENGTH, Cipher
+
+_ORDER = struct.Struct("=BBII32s")  # task, cipher, index, slot, key
+_PROVED = b"P"
+_HANDSHAKE = b"H"
+_ENDPOINT = 1 + 24  # a letter, and a packed endpoint
+BUFFER = 1 << 16  # bytes that may wait in a channel: a flood of handshakes is cut off here
+
+
+class Task(IntEnum):
+    """What the supervisor tells a worker to do."""
+
+    OPEN = 1  # inbound: accept this session
+    CLOSE = 2  # inbound: forget it
+    USE = 3  # outbound: seal with this session
+    STOP = 4  # outbound: forget it
+    KEEPALIVE = 5  # outbound: send an empty datagram
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order. `slot` is where the counters of the session are kept: the number of a slot from Count.SESSION on."""
+
+    task: Task
+    cipher: Cipher = Cipher.CHACHA20_POLY1305
+    index: int = 0
+    slot: int = 0
+    key: bytes = field(default=bytes(32), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """An authentic datagram came on the session of this index: its first, or one of the supervisor's counters."""
+
+    index: int
+    source: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A datagram of the handshake came from `source`."""
+
+    datagram: bytes
+    source: Endpoint
+
+
+class SupervisorEnd:
+    """The end that orders. `sock` is its own."""
+
+    def __init__(self, sock: socket.socket, counts: Counts) -> None:
+        self.sock = sock
+        self._counts = counts
+        sock.setblocking(False)
+
+    def order(self, order: Order) -> None:
+        """Put an order into the channel. A worker that leaves it full hangs: its successor is told everything anew."""
+        with contextlib.suppress(OSError):
+            self.sock.send(_ORDER.pack(order.task, order.cipher, order.index, order.slot, order.key))
+        self._counts[Count.MAIL] += 1
+
+    def notices(self, most: int = 64) -> Iterator[Proved | Handshake]:
+        """Take what the worker has sent, at most so many: the rest waits for the next turn of the loop."""
+        for _ in range(most):
+            try:
+                packed = self.sock.recv(256)
+            except OSError:
+                return
+            if not packed:  # the worker is gone
+                return
+            source = endpoint.unpack(packed[1:_ENDPOINT])
+            if packed[:1] == _PROVED:
+                yield Proved(int.from_bytes(packed[_ENDPOINT:], "little"), source)
+            else:
+                yield Handshake(packed[_ENDPOINT:], source)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self.sock.close()
+
+
+class WorkerEnd:
+    """The end that obeys. `sock` is the worker's alone."""
+
+    def __init__(self, sock: socket.socket, counts: Counts) -> None:
+        self._sock = sock
+        self._counts = counts
+        self._read = -1  # the MAIL slot when the channel was last emptied
+        sock.setblocking(False)
+
+    def fileno(self) -> int:
+        """What to poll for orders."""
+        return self._sock.fileno()
+
+    def waiting(self) -> bool:
+        """Whether there are orders that have not been read."""
+        return bool(self._counts[Count.MAIL] != self._read)
+
+    def orders(self) -> Iterator[Order]:
+        """Take every order."""
+        self._read = self._counts[Count.MAIL]  # first: what comes after this look raises it again
+        while True:
+            try:
+                packed = self._sock.recv(_ORDER.size)
+            except OSError:
+                return
+            if len(packed) != _ORDER.size:  # the supervisor is gone, and so are we in a moment
+                return
+            task, cipher, index, slot, key = _ORDER.unpack(packed)
+            yield Order(Task(task), Cipher(cipher), index, slot, key)
+
+    def proved(self, index: int, source: Endpoint) -> bool:
+        """Tell the supervisor; False when the channel is full."""
+        return self._send(_PROVED + endpoint.pack(source) + index.to_bytes(4, "little"))
+
+    def handshake(self, datagram: memoryview, source: Endpoint) -> bool:
+        """Pass a datagram of the handshake on; False when it is too long for that, or the channel is full."""
+        return len(datagram) <= MAX_HANDSHAKE_LENGTH and self._send(
+            _HANDSHAKE + endpoint.pack(source) + bytes(datagram)
+        )
+
+    def _send(self, packed: bytes) -> bool:
+        try:
+            self._sock.send(packed)
+        except OSError:
+            return False
+        return True
+
+
+def channel() -> tuple[socket.socket, socket.socket]:
+    """Make the two ends: the supervisor's and the worker's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    return ours, theirs

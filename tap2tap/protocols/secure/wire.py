@@ -1,0 +1,141 @@
+"""The layout of the secure protocol's datagrams and the AEAD of its sessions: what workers and handshakes share.
+
+A data datagram is 8 bytes of header, the sealed Ethernet frame, 16 bytes of tag:
+
+    byte 0        1..3                     4..7          8..              last 16
+    type (4, 5)   the receiver's index     counter       ciphertext       tag
+
+All integers are little endian, so a header is one 64-bit word: type | index << 8 | counter << 32. The headers and
+nonces of a whole train are written and read at once. The header is the AEAD's associated data.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+TYPE_INITIATION: Final = 1
+TYPE_RESPONSE: Final = 2
+TYPE_CHALLENGE: Final = 3
+TYPE_DATA: Final = 4
+TYPE_DATA_VOUCHED: Final = 5  # the sender vouches for the transport checksum of the frame
+HANDSHAKE_TYPES: Final = frozenset({TYPE_INITIATION, TYPE_RESPONSE, TYPE_CHALLENGE})
+MAX_HANDSHAKE_LENGTH: Final = 100  # bytes; a longer datagram of a handshake type is not one
+
+HEADER_LENGTH: Final = 8
+TAG_LENGTH: Final = 16
+OVERHEAD: Final = HEADER_LENGTH + TAG_LENGTH
+NONCE_LENGTH: Final = 12
+MAX_INDEX: Final = 2**24 - 1  # 0 is never an index
+
+REKEY_AFTER_MESSAGES: Final = 2**28
+REJECT_AFTER_MESSAGES: Final = 2**31  # counters from here on are never sent and never accepted
+
+# The first counters of a session belong to the supervisor, who proves and confirms the session with them; a worker
+# begins here. So the two never share a nonce, and no worker need be asked before a session is known to work.
+CONTROL_COUNTERS: Final = 16
+
+COUNTER_ONE: Final = np.uint64(1 << 32)
+_STEPS: Final[Words] = np.arange(1024, dtype=np.uint64) * COUNTER_ONE
+
+
+class Cipher(IntEnum):
+    """The AEAD of a session, by its number on the wire."""
+
+    AES_256_GCM = 1  # NIST SP 800-38D
+    CHACHA20_POLY1305 = 2  # RFC 8439
+
+
+Aead = AESGCM | ChaCha20Poly1305
+
+
+def aead(cipher: Cipher, key: bytes) -> Aead:
+    """Prepare a session key of 32 bytes; the result has `encrypt_into` and `decrypt_into`."""
+    return AESGCM(key) if cipher is Cipher.AES_256_GCM else ChaCha20Poly1305(key)
+
+
+def nonce(cipher: Cipher, counter: int) -> bytes:
+    """Return the 12-byte nonce of one datagram (Noise, sections 12.3 and 12.4: each cipher has its byte order)."""
+    return bytes(4) + counter.to_bytes(8, "big" if cipher is Cipher.AES_256_GCM else "little")
+
+
+def header(kind: int, index: int, counter: int) -> bytes:
+    """Return the 8-byte header of one data datagram."""
+    return (kind | index << 8 | counter << 32).to_bytes(HEADER_LENGTH, "little")
+
+
+def keepalive(cipher: Cipher, key: bytes, index: int, counter: int) -> bytes:
+    """Build a whole keepalive, 24 bytes: a data datagram with nothing in it.
+
+    Whoever calls this owns `counter`: no other datagram of the same key may have it.
+    """
+    front = header(TYPE_DATA, index, counter)
+    return front + aead(cipher, key).encrypt(nonce(cipher, counter), b"", front)
+
+
+class Nonces:
+    """The nonces of a train, in memory that is allocated once.
+
+    `views[i]` is a 12-byte read-only view of the i-th nonce, to hand to the AEAD; `fill` changes what they show.
+    """
+
+    __slots__ = ("_counters", "_first", "views")
+
+    def __init__(self, cipher: Cipher, capacity: int = 64) -> None:
+        table = bytearray(capacity * NONCE_LENGTH)
+        dtype = ">u8" if cipher is Cipher.AES_256_GCM else "<u8"
+        # A 64-bit number 4 bytes into each row of 12: an unaligned, strided view that NumPy reads and writes well.
+        self._counters = np.ndarray((capacity,), dtype, table, 4, (NONCE_LENGTH,))
+        self._first = np.arange(capacity, dtype=np.int64)
+        whole = memoryview(table).toreadonly()
+        self.views = [whole[at : at + NONCE_LENGTH] for at in range(0, capacity * NONCE_LENGTH, NONCE_LENGTH)]
+
+    def fill(self, first: int, count: int) -> None:
+        """Set the first `count` nonces to the counters first, first + 1, ..."""
+        np.add(self._first[:count], first, out=self._counters[:count], casting="unsafe")
+
+    def fill_with(self, counters: npt.NDArray[np.int64]) -> None:
+        """Set the first len(counters) nonces to these counters, shape (n,)."""
+        self._counters[: len(counters)] = counters
+
+
+def write_headers(rows: Bytes, kind: int, index: int, first: int) -> None:
+    """Write the headers of a train in place: counters first, first + 1, ...
+
+    `rows` is the train as (count, size) uint8, count <= 1024, size >= 24; its first 8 columns are overwritten.
+    """
+    count = len(rows)
+    words = _STEPS[:count] + np.uint64(kind | index << 8 | first << 32)
+    rows[:, :HEADER_LENGTH] = words.astype("<u8", copy=False).view(np.uint8).reshape(count, HEADER_LENGTH)
+
+
+def read_headers(rows: Bytes) -> Words:
+    """Return the headers of a train as 64-bit words, shape (count,); `rows` is (count, size) uint8, size >= 8."""
+    packed = np.ascontiguousarray(rows[:, :HEADER_LENGTH])
+    return packed.view("<u8").reshape(-1).astype(np.uint64, copy=False)
+
+
+def is_run(words: Words) -> bool:
+    """Tell whether these headers have one type and index and counters that count up by one: the common case."""
+    count = len(words)
+    return count <= len(_STEPS) and bool(((words - words[0]) == _STEPS[:count]).all())
+
+
+def take_apart(word: int) -> tuple[int, int, int]:
+    """Return (type, index, counter) of one header word."""
+    return word & 0xFF, word >> 8 & MAX_INDEX, word >> 32
+
+
+def counters_of(words: Words) -> npt.NDArray[np.int64]:
+    """Return the counters of a train's headers, shape (count,) int64."""
+    return (words >> np.uint64(32)).astype(np.int64)
+
+
+def kinds_of(words: Words) -> npt.NDArray[np.uint32]:
+    """Return type | index << 8 of a train's headers, shape (count,) uint32: equal where type and session are equal."""
+    return (words & np.uint64(0xFFFFFFFF)).astype(np.uint32)

@@ -1,0 +1,78 @@
+"""One tunnel on one screen, in the layout of `wg show`."""
+
+from typing import Any
+
+Facts = dict[str, Any]
+
+
+def render(facts: Facts, before: Facts | None = None) -> str:
+    """Lay out what `stats.describe` read; with an earlier reading, rates are shown too."""
+    heard = facts["peer_heard_seconds"]
+    peer = facts["peer"] or "not known yet"
+    lines = [
+        f"interface: {facts['interface']}",
+        f"  state: {facts['state']}",
+        f"  mtu: {facts['mtu']}",
+        f"  local endpoint: {facts['local']}",
+        f"  peer endpoint: {peer}",
+        *([f"  last heard: {duration(heard)} ago"] if heard is not None else []),
+        f"  uptime: {duration(facts['uptime_seconds'])}",
+    ]
+    seconds = facts["uptime_seconds"] - before["uptime_seconds"] if before else 0.0
+    for direction, title in (("outbound", "outbound: tap to UDP"), ("inbound", "inbound: UDP to tap")):
+        worker = facts["workers"][direction]
+        lines += ["", f"  {title}", *_worker(worker, before["workers"][direction] if before else None, seconds)]
+    return "\n".join(lines) + "\n"
+
+
+def _worker(worker: Facts, before: Facts | None, seconds: float) -> list[str]:
+    def rate(key: str) -> float | None:
+        return (worker[key] - before[key]) / seconds if before and seconds > 0 else None
+
+    used = worker["cpu_percent"]
+    same = before and worker["pid"] == before["pid"] and None not in (worker["cpu_seconds"], before["cpu_seconds"])
+    if before and same and seconds > 0:
+        used = 100 * (worker["cpu_seconds"] - before["cpu_seconds"]) / seconds
+    if worker["pid"] is None:
+        process = "not running"
+    else:
+        cpu = "any CPU" if worker["cpu"] is None else f"CPU {worker['cpu']}"
+        process = f"pid {worker['pid']} on {cpu}"
+        if worker["memory_bytes"] is not None:
+            process += f", {used:.1f} % used, {size(worker['memory_bytes'])} of memory"
+    frames, octets, datagrams = rate("frames"), rate("bytes"), rate("datagrams")
+    mean = f" in {worker['trains']} trains of {worker['datagrams'] / worker['trains']:.1f}" if worker["trains"] else ""
+    super_frames = worker["super_frames"]
+    lines = [
+        f"    process: {process}",
+        f"    frames: {worker['frames']}" + (f" ({frames:.0f}/s)" if frames is not None else ""),
+        f"    bytes: {size(worker['bytes'])}" + (f" ({octets * 8 / 1e6:.1f} Mbit/s)" if octets is not None else ""),
+        f"    datagrams: {worker['datagrams']}{mean}" + (f" ({datagrams:.0f}/s)" if datagrams is not None else ""),
+    ]
+    if super_frames:
+        share = worker["super_frame_frames"] / super_frames
+        lines.append(f"    super-frames: {super_frames} of {share:.1f} frames")
+    if worker["fallbacks"]:
+        lines.append(f"    fallbacks: {worker['fallbacks']}")
+    drops = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in worker["dropped"].items())
+    lines += [f"    dropped: {drops or 'none'}", f"    restarts: {worker['restarts']}"]
+    return lines
+
+
+def size(octets: int) -> str:
+    """Bytes for people: 1023 B, 1.0 KiB, 1.0 MiB, ..."""
+    value, unit = float(octets), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{octets} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 5 s, 1 min 5 s, 2 h 1 min 5 s, 3 d 2 h."""
+    whole = int(seconds)
+    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    while len(parts) > 1 and not parts[0][0]:
+        parts.pop(0)
+    return " ".join(f"{number} {unit}" for number, unit in parts)

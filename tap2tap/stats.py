@@ -1,0 +1,146 @@
+"""`tap2tap stats`: what the running tunnels do, read from their counter blocks without disturbing them."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from tap2tap import counters, endpoint
+from tap2tap.counters import Block, Count, Counts, Drop, Slot, State
+from tap2tap.errors import OK, NoTunnelError
+from tap2tap.render import render
+
+DESCRIPTION = """\
+Show the tunnels of this network namespace: who they connect, and what each of their two workers has carried.
+Needs no root, and disturbs nothing."""
+
+EPILOG = """\
+Frames and bytes are Ethernet frames as they cross the tap (a super-frame counts as the frames that it stands for);
+datagrams are what crosses the UDP socket. The exit code is 7 when there is no such tunnel."""
+
+_CLEAR = "\x1b[H\x1b[J"
+
+Facts = dict[str, Any]  # one tunnel; the keys are a contract with those who read --json
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `tap2tap stats`."""
+    result = argparse.ArgumentParser(
+        "tap2tap stats", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("interface", nargs="?", metavar="IFACE", help="show this tunnel only")
+    result.add_argument("--all", action="store_true", help="show the tunnels of every network namespace")
+    result.add_argument("--json", action="store_true", help="print an array with one object a tunnel")
+    result.add_argument(
+        "--watch",
+        nargs="?",
+        const=1.0,
+        type=_seconds,
+        metavar="SECONDS",
+        help="refresh in place, with rates, until interrupted (every second, if not said)",
+    )
+    return result
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0.1 <= float(text) <= 3600:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
+
+
+def stats(argv: Sequence[str]) -> int:
+    """Run the command; return the exit code. Raises NoTunnelError."""
+    options = parser().parse_args(argv)
+    before: dict[int, Facts] = {}
+    while True:
+        tunnels = [facts for facts in read(everywhere=options.all) if options.interface in (None, facts["interface"])]
+        if options.json:
+            print(json.dumps(tunnels, indent=None if options.watch else 2), flush=True)
+        elif tunnels:
+            screen = "\n".join(render(facts, before.get(facts["pid"])) for facts in tunnels)
+            print((_CLEAR if options.watch and sys.stdout.isatty() else "") + screen, end="", flush=True)
+        if not tunnels:
+            named = f" named {options.interface}" if options.interface else ""
+            where = "" if options.all else " in this network namespace (--all looks in every one)"
+            raise NoTunnelError(f"no tunnel{named} runs{where}")
+        if not options.watch:
+            return OK
+        before = {facts["pid"]: facts for facts in tunnels}
+        try:
+            time.sleep(options.watch)
+        except KeyboardInterrupt:
+            return OK
+
+
+def read(*, everywhere: bool) -> list[Facts]:
+    """Read the tunnels of this network namespace, or of every one, sorted by interface."""
+    netns = os.stat("/proc/self/ns/net")
+    here = netns.st_dev, netns.st_ino
+    found = []
+    for block in counters.live():
+        if everywhere or (block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE]) == here:
+            found.append(describe(block))
+        os.close(block.fd)
+    return sorted(found, key=lambda facts: (facts["interface"], facts["pid"]))
+
+
+def describe(block: Block) -> Facts:
+    """Everything that one block says."""
+    slots = block.slots
+    peer, local = endpoint.load(slots, Slot.PEER), endpoint.load(slots, Slot.LOCAL)
+    now = time.monotonic_ns()
+    heard = slots[Slot.PEER_HEARD]
+    try:
+        state = State(slots[Slot.STATE]).name.lower()
+    except ValueError:
+        state = "unknown"
+    return {
+        "interface": counters.load_name(block),
+        "pid": slots[Slot.PID],
+        "state": state,
+        "mtu": slots[Slot.MTU],
+        "local": str(local) if local else None,
+        "peer": str(peer) if peer else None,
+        "peer_heard_seconds": round((now - heard) / 1e9, 3) if heard else None,
+        "uptime_seconds": round((now - slots[Slot.STARTED]) / 1e9, 3),
+        "workers": {"outbound": _worker(block.outbound), "inbound": _worker(block.inbound)},
+    }
+
+
+def _worker(counts: Counts) -> Facts:
+    pid, cpu = counts[Count.PID], counts[Count.CPU]
+    return {
+        "pid": pid or None,
+        "cpu": cpu - 1 if cpu else None,
+        **_process(pid),
+        "restarts": counts[Count.RESTARTS],
+        "frames": counts[Count.FRAMES],
+        "bytes": counts[Count.BYTES],
+        "datagrams": counts[Count.DATAGRAMS],
+        "trains": counts[Count.TRAINS],
+        "super_frames": counts[Count.SUPER_FRAMES],
+        "super_frame_frames": counts[Count.SUPER_FRAME_FRAMES],
+        "fallbacks": counts[Count.FALLBACKS],
+        "keepalives": counts[Count.KEEPALIVES],
+        "dropped": {drop.name.lower(): counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]},
+    }
+
+
+def _process(pid: int) -> Facts:
+    """What psutil knows: CPU seconds used so far, the share of a CPU that was on average, resident bytes."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times, memory = process.cpu_times(), process.memory_info().rss
+            lived = max(time.time() - process.create_time(), 1e-3)
+    except (psutil.Error, ValueError):
+        return {"cpu_seconds": None, "cpu_percent": None, "memory_bytes": None}
+    used = times.user + times.system
+    return {"cpu_seconds": used, "cpu_percent": round(100 * used / lived, 2), "memory_bytes": memory}

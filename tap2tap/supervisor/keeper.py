@@ -1,0 +1,153 @@
+"""Keeping the secure link: the only part of the supervisor that sees bytes of the network, a handshake's at most.
+
+The link itself (tap2tap.protocols.secure.link) decides; here is what carries its decisions out: orders to the workers,
+datagrams, the carrier of the tap, the peer's hook, the log and the facts for `stats`. A worker that is replaced is
+told anew which sessions live, and their counters go on in the counter block.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tap2tap import device, log
+from tap2tap.counters import SESSIONS, Count, Link, Slot
+from tap2tap.endpoint import Endpoint
+from tap2tap.keys import CableKeys
+from tap2tap.protocols.secure import actions, link
+from tap2tap.protocols.secure.mailbox import Order, Proved, SupervisorEnd, Task, channel
+from tap2tap.supervisor.sampler import Sampler
+from tap2tap.workers.worker import Cable
+
+Told = Callable[[str, Endpoint | None], None]  # an event of the peer, "up", "down" or "moved", and where it is
+
+
+def hardware_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether every CPU has AES instructions ("flags" on x86, "Features" on ARM): else ChaCha20 is the faster one."""
+    try:
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features"))]
+    except OSError:
+        return False
+    return bool(lines) and all("aes" in line.split() for line in lines)
+
+
+class Keeper:
+    """Carries out what the link decides. `told` hears of the peer's coming, going and moving."""
+
+    def __init__(self, cable: Cable, keys: CableKeys, timers: actions.Timers, told: Told) -> None:
+        self._cable = cable
+        self._told = told
+        self._link = link.Link(
+            keys,
+            remote=cable.remote,
+            keepalive=cable.keepalive,
+            hardware_aes=hardware_aes(),
+            random=os.urandom,
+            timers=timers,
+        )
+        self._ends: dict[str, SupervisorEnd] = {}
+        self._receive: dict[int, Order] = {}  # open sessions by index
+        self._send: Order | None = None
+        self._sent = 0  # sessions used for sending so far
+        self._traffic = Sampler(cable)
+
+    def hire(self, role: str) -> socket.socket:
+        """Make the channel of a worker that is about to be forked, and tell it what lives; the caller closes it."""
+        if role in self._ends:
+            self._ends.pop(role).close()
+        ours, theirs = channel()
+        counts = self._cable.block.inbound if role == "inbound" else self._cable.block.outbound
+        end = self._ends[role] = SupervisorEnd(ours, counts)
+        orders = self._receive.values() if role == "inbound" else [self._send] if self._send else []
+        for order in orders:
+            end.order(order)
+        return theirs
+
+    @property
+    def fd(self) -> int:
+        """What to poll for notices of the inbound worker."""
+        return self._ends["inbound"].sock.fileno()
+
+    def start(self) -> None:
+        """Begin, with the cable unplugged; the workers run."""
+        device.set_carrier(self._cable.tap, on=False)
+        self._do(self._link.start(time.monotonic()))
+
+    def read(self) -> None:
+        """Take what the inbound worker has sent."""
+        for notice in self._ends["inbound"].notices():
+            now = time.monotonic()
+            if isinstance(notice, Proved):
+                self._do(self._link.proved(now, notice.index, notice.source))
+            else:
+                self._do(self._link.received(now, notice.datagram, notice.source))
+
+    def deadline(self) -> float:
+        """When `tick` is next needed, in monotonic seconds."""
+        return self._link.next_deadline()
+
+    def tick(self) -> None:
+        """Let the link look at the clock and at the traffic."""
+        now = time.monotonic()
+        self._do(self._link.tick(now, self._traffic.look(now, self._send)))
+        self._publish()
+
+    def _do(self, todo: list[actions.Action]) -> None:
+        for action in todo:
+            self._act(action)
+        if todo:
+            self._publish()
+
+    def _act(self, action: actions.Action) -> None:
+        match action:
+            case actions.Send(datagram, endpoint):
+                with contextlib.suppress(OSError):  # the link tries again
+                    self._cable.sock.sendto(datagram, endpoint.sockaddr(self._cable.sock.family))
+            case actions.OpenReceive(index, cipher, key):
+                self._open(Order(Task.OPEN, cipher, index, self._free_slot(), key))
+            case actions.CloseReceive(index):
+                if self._receive.pop(index, None):
+                    self._ends["inbound"].order(Order(Task.CLOSE, index=index))
+            case actions.UseForSending(index, cipher, key, first):
+                self._sent += 1
+                slot = self._sent % SESSIONS
+                self._cable.block.outbound[Count.SESSION + slot] = first
+                self._send = Order(Task.USE, cipher, index, slot, key)
+                self._ends["outbound"].order(self._send)
+            case actions.StopSending():
+                self._send = None
+                self._ends["outbound"].order(Order(Task.STOP))
+            case actions.SendKeepalive():
+                self._ends["outbound"].order(Order(Task.KEEPALIVE))
+            case actions.PeerUp(endpoint):
+                device.set_carrier(self._cable.tap, on=True)
+                log.info("peer is up", endpoint=endpoint)
+                self._told("up", endpoint)
+            case actions.PeerDown(reason):
+                device.set_carrier(self._cable.tap, on=False)
+                log.info("peer is down", reason=reason)
+                self._told("down", None)
+            case actions.PeerMoved(endpoint):
+                log.info("peer moved", endpoint=endpoint)
+                self._told("moved", endpoint)
+            case actions.Note(message, facts):
+                log.warning(message, **facts)
+
+    def _open(self, order: Order) -> None:
+        self._cable.block.inbound[Count.SESSION + order.slot] = 0
+        self._receive[order.index] = order
+        self._ends["inbound"].order(order)
+
+    def _free_slot(self) -> int:
+        taken = {order.slot for order in self._receive.values()}
+        return next(slot for slot in range(SESSIONS) if slot not in taken)
+
+    def _publish(self) -> None:
+        """Write the facts for `stats`."""
+        status, slots = self._link.status(), self._cable.block.slots
+        slots[Slot.LINK] = Link[status.state.upper()]
+        slots[Slot.CIPHER] = status.cipher or 0
+        slots[Slot.HANDSHAKE] = int(status.last_handshake * 1e9) if status.last_handshake is not None else 0
+        slots[Slot.REKEYS] = status.rekeys

@@ -1,0 +1,206 @@
+"""One tunnel from its options to its end; the order of the start is the order of the lines in `run`."""
+
+import contextlib
+import dataclasses
+import gc
+import os
+import time
+from collections.abc import Iterator, Mapping
+
+from tap2tap import counters, cpus, device, endpoint, log, privileges
+from tap2tap.config import NOBODY, Config
+from tap2tap.counters import Counts, Slot, State
+from tap2tap.endpoint import Endpoint
+from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError, UsageError
+from tap2tap.keys import CableKeys, read_keys
+from tap2tap.protocols.secure.actions import Timers
+from tap2tap.supervisor.aside import aside
+from tap2tap.supervisor.child import Child, Loop
+from tap2tap.supervisor.hooks import Hooks, Interrupted
+from tap2tap.supervisor.keeper import Keeper
+from tap2tap.supervisor.loop import watch
+from tap2tap.supervisor.signals import Signals
+from tap2tap.workers.inbound import inbound
+from tap2tap.workers.outbound import outbound
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS
+from tap2tap.workers.worker import Cable
+
+
+def run(config: Config) -> int:
+    """Run the tunnel until a signal ends it; return the exit code.
+
+    Raises Tap2tapError when it cannot start, or not go on.
+    """
+    log.setup("tap2tap supervisor")
+    privileges.name_process("tap2tap:super")
+    stop = Signals()
+    with contextlib.closing(Hooks(config.programs)) as hooks:
+        hooks.start()
+        keys = read_keys(config.key) if config.key else None
+        if keys is None:
+            log.warning("no --key: frames are neither encrypted nor authenticated")
+        remote = endpoint.resolve(*config.remote) if config.remote else None
+        with make_cable(config, remote) as cable:
+            aside(lambda: device.link_up(cable.name, config.tap_mtu, segments(config)))
+            facts = describe(cable, config)
+            try:
+                hooks.run("up", cable.name, facts, stop)
+            except Interrupted:
+                return OK
+            privileges.drop(*identity(config))
+            keeper = make_keeper(cable, keys, hooks, facts)
+            workers = hire(cable, config, keeper)
+            try:
+                for worker in workers:
+                    worker.start()
+                announce(cable)
+                if keeper:
+                    keeper.start()
+                watch(workers, stop, hooks, keeper)
+            finally:
+                cable.block.slots[Slot.STATE] = State.STOPPING
+                for worker in workers:
+                    worker.end()
+                code = close(hooks, cable, facts, stop)
+    return code
+
+
+@contextlib.contextmanager
+def make_cable(config: Config, remote: Endpoint | None) -> Iterator[Cable]:
+    """Make the tap, the socket and the counter block, and see to their end. Raises Tap2tapError."""
+    with contextlib.ExitStack() as stack:
+        tap = device.open_tap(config.interface)
+        stack.callback(os.close, tap.fd)
+        offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
+        sock = stack.enter_context(endpoint.open_socket(config.bind, config.port))
+        if remote is not None and not endpoint.reaches(sock, remote):
+            raise UsageError(
+                f"--remote {remote} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
+            )
+        trains = config.offload and endpoint.enable_gro(sock) and endpoint.can_segment(sock)
+        log.debug("offloads", tap=",".join(offloads) or "none", socket="trains" if trains else "none")
+        counters.sweep()
+        block = counters.create(identity(config)[0])
+        stack.callback(counters.remove, block)
+        slots = block.slots
+        netns = os.stat("/proc/self/ns/net")
+        slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
+        slots[Slot.STARTED] = time.monotonic_ns()
+        slots[Slot.MTU] = config.tap_mtu
+        counters.store_name(block, tap.name)
+        endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(sock.getsockname()))
+        if remote is not None:
+            endpoint.store(slots, Slot.PEER, remote)
+        yield Cable(
+            name=tap.name,
+            tap=tap.fd,
+            sock=sock,
+            block=block,
+            mtu=config.tap_mtu,
+            remote=remote,
+            keepalive=config.keepalive_seconds,
+            offload=config.offload,
+            trains=trains,
+            join_udp="uso" in offloads,
+        )
+
+
+def segments(config: Config) -> int:
+    """How many frames a super-frame may stand for, so that one send takes it."""
+    return min(MAX_SEGMENTS, MAX_PAYLOAD // (config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS))
+
+
+def identity(config: Config) -> tuple[int, int]:
+    """The uid and gid to become. Raises NoPermissionError."""
+    if os.geteuid() == 0:
+        return (
+            NOBODY if config.uid is None else config.uid,
+            NOBODY if config.gid is None else config.gid,
+        )
+    if config.uid not in (None, os.geteuid()) or config.gid not in (None, os.getegid()):
+        raise NoPermissionError("--uid and --gid need root")
+    return os.geteuid(), os.getegid()
+
+
+def make_keeper(cable: Cable, keys: CableKeys | None, hooks: Hooks, facts: Mapping[str, str]) -> Keeper | None:
+    """Make what keeps the secure link, if there is to be one."""
+    if keys is None:
+        return None
+
+    def told(event: str, peer: Endpoint | None) -> None:
+        hooks.ask(f"peer-{event}", cable.name, {**facts, "TAP2TAP_PEER": str(peer or "")})
+
+    return Keeper(cable, keys, read_timers(os.environ.get("TAP2TAP_TIMERS", "")), told)
+
+
+def read_timers(text: str) -> Timers:
+    """Read `name=seconds,...`, durations of the protocol that tests and debugging shorten. Raises UsageError."""
+    timers = Timers()
+    names = {field.name for field in dataclasses.fields(timers)}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            if name not in names:
+                raise ValueError
+            timers = dataclasses.replace(timers, **{name: type(getattr(timers, name))(value)})
+        except ValueError:
+            raise UsageError(f"TAP2TAP_TIMERS: {part!r} is not one of {', '.join(sorted(names))} = a number") from None
+    return timers
+
+
+def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:
+    """Describe the two workers; nothing is forked yet."""
+    allowed = cpus.allowed()
+    outward, inward = config.cpus or cpus.choose(allowed, cpus.topology())
+    if len(allowed) == 1:
+        log.warning("only one CPU: both workers share it", cpu=outward)
+    descriptors = (0, 1, 2, cable.tap, cable.sock.fileno())
+    block = cable.block
+
+    def child(role: str, loop: Loop, counts: Counts, cpu: int) -> Child:
+        return Child(role, loop, cable, counts, cpu, descriptors, lambda: keeper.hire(role) if keeper else None)
+
+    return [
+        child("outbound", outbound, block.outbound, outward),
+        child("inbound", inbound, block.inbound, inward),
+    ]
+
+
+def announce(cable: Cable) -> None:
+    """Say that the tunnel is up."""
+    slots = cable.block.slots
+    slots[Slot.STATE] = State.UP
+    gc.freeze()
+    if not cable.remote:
+        log.info("waiting for the first peer to call")
+    log.info(
+        "tunnel is up",
+        interface=cable.name,
+        mtu=cable.mtu,
+        local=endpoint.load(slots, Slot.LOCAL),
+        remote=cable.remote or "any",
+    )
+
+
+def describe(cable: Cable, config: Config) -> dict[str, str]:
+    """The facts that hooks find in their environment."""
+    return {
+        "TAP2TAP_INTERFACE": cable.name,
+        "TAP2TAP_MTU": str(config.tap_mtu),
+        "TAP2TAP_LOCAL": str(endpoint.load(cable.block.slots, Slot.LOCAL) or ""),
+        "TAP2TAP_PEER": str(endpoint.load(cable.block.slots, Slot.PEER) or ""),
+        "TAP2TAP_PID": str(os.getpid()),
+    }
+
+
+def close(hooks: Hooks, cable: Cable, facts: dict[str, str], stop: Signals) -> int:
+    """Run the down hook; return the exit code."""
+    try:
+        hooks.run("down", cable.name, facts, stop)
+    except StartError as error:
+        log.error(str(error))
+        return FAILURE
+    except Interrupted:
+        log.warning("not waiting for --down any longer")
+        return FAILURE
+    return OK

@@ -1,0 +1,41 @@
+"""The outbound worker: frames from the tap, as datagrams to the peer."""
+
+import socket
+from typing import NoReturn
+
+from tap2tap.counters import Count, Drop, Slot
+from tap2tap.workers.peer import Address
+from tap2tap.workers.stages import sealer
+from tap2tap.workers.tap import TapReader
+from tap2tap.workers.udp import Sender
+from tap2tap.workers.worker import BEAT, Cable, poller
+
+
+def outbound(cable: Cable, channel: socket.socket | None) -> NoReturn:
+    """Carry frames from `cable.tap` to the peer until killed. Raises SystemExit(TAP_GONE).
+
+    `channel` is the supervisor's, for the protocols that need one; it stays the caller's.
+    """
+    counts = cable.block.outbound
+    stage = sealer(cable, channel)
+    reader = TapReader(cable.tap, counts, stage.overhead)
+    sender = Sender(cable.sock, counts, segment=cable.trains)
+    peer = Address(cable.block.slots, Slot.PEER, cable.sock.family)
+    ready = poller(cable.tap, channel)
+    while True:
+        counts[Count.BEAT] += 1
+        ready.poll(BEAT)
+        for train in reader.trains():
+            counts[Count.BEAT] += 1
+            counts[Count.FRAMES] += train.count
+            counts[Count.BYTES] += train.length
+            address = peer.current()
+            if address is None:
+                counts[Count.DROPPED + Drop.NO_PEER] += train.count
+                continue
+            sealed = stage.seal(train)
+            if sealed is not None:
+                sender.send(sealed, address)
+        keepalive, address = stage.keepalive(), peer.current()
+        if keepalive is not None and address is not None:
+            counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)

@@ -1,0 +1,59 @@
+"""Who the peer is: the rules of the plain protocol, which cannot tell a friend from a forger by anything but this.
+
+Client mode: the configured remote, for ever. Server mode: the first sender of something valid; another only when the
+present one has been silent for a while, so that a stray or forged datagram cannot steal a live tunnel.
+"""
+
+from tap2tap.endpoint import Endpoint, SockAddr, from_sockaddr, load, store
+
+SILENCE = 30 * 10**9  # ns without a word from the peer before another may take its place
+
+
+class Doorkeeper:
+    """Decides whose datagrams come in, and keeps the peer's slots of the counter block: `slots[at:at+4]`, `heard`.
+
+    A successor of a killed worker reads there who the peer is. Times are CLOCK_MONOTONIC in ns.
+    """
+
+    def __init__(self, slots: memoryview, at: int, heard: int, family: int, *, fixed: bool) -> None:
+        self._slots = slots
+        self._at = at
+        self._heard = heard
+        self._fixed = fixed
+        known = load(slots, at)
+        self.peer: SockAddr | None = known.sockaddr(family) if known else None
+
+    def admits(self, source: SockAddr, now: int) -> bool:
+        """Whether something valid from `source` comes in at `now`; it is noted that the peer was heard then."""
+        if source != self.peer and not self._moves(source, now):
+            return False
+        self._slots[self._heard] = now
+        return True
+
+    def _moves(self, source: SockAddr, now: int) -> bool:
+        if self._fixed or (self.peer is not None and now - self._slots[self._heard] < SILENCE):
+            return False
+        self.peer = source
+        store(self._slots, self._at, from_sockaddr(source))
+        return True
+
+
+class Address:
+    """The peer's address as the outbound worker needs it: read again only when the inbound worker has changed it."""
+
+    def __init__(self, slots: memoryview, at: int, family: int) -> None:
+        self._slots = slots
+        self._at = at
+        self._family = family
+        self._check = 0
+        self._sockaddr: SockAddr | None = None
+
+    def current(self) -> SockAddr | None:
+        """The peer's address, None while there is none."""
+        check = self._slots[self._at + 3]
+        if check != self._check:
+            endpoint: Endpoint | None = load(self._slots, self._at)
+            if endpoint is not None:
+                self._sockaddr = endpoint.sockaddr(self._family)
+                self._check = check
+        return self._sockaddr

@@ -1,0 +1,74 @@
+"""The stages of the plain protocol: one Ethernet frame is one datagram, and nothing is done to it."""
+
+import time
+
+from tap2tap.counters import Count, Counts, Drop
+from tap2tap.endpoint import SockAddr
+from tap2tap.workers.fit import fits
+from tap2tap.workers.peer import Doorkeeper
+from tap2tap.workers.train import Train
+
+
+class PlainSeal:
+    """The outbound stage. A keepalive is an empty datagram, which C tap2tap and QuickTun ignore."""
+
+    overhead = 0
+
+    def __init__(self, counts: Counts, keepalive: int) -> None:
+        self._counts = counts
+        self._keepalive = Keepalive(keepalive)
+        self._empty = Train(0)
+
+    def seal(self, train: Train) -> Train:
+        """Return the train as it is."""
+        return train
+
+    def keepalive(self) -> Train | None:
+        """Return an empty train when it is time to remind the peer of us."""
+        due = self._keepalive.due(self._counts[Count.DATAGRAMS], time.monotonic())
+        return self._empty if due else None
+
+
+class PlainOpen:
+    """The inbound stage: who may come in is all there is to decide. `longest` is in bytes of a frame."""
+
+    def __init__(self, counts: Counts, door: Doorkeeper, longest: int) -> None:
+        self._counts = counts
+        self._door = door
+        self._longest = longest
+
+    def open(self, train: Train, source: SockAddr) -> Train | None:
+        """Return the frames of the train when it comes from the peer; None when there are none (counted)."""
+        keepalive = not train.count
+        if not keepalive and not fits(train, self._longest, self._counts):
+            return None
+        if not self._door.admits(source, time.monotonic_ns()):
+            self._counts[Count.DROPPED + Drop.STRANGER] += train.count or 1
+            return None
+        if keepalive:
+            self._counts[Count.KEEPALIVES] += 1
+            return None
+        return train
+
+    def mail(self) -> None:
+        """Nothing: nobody writes to this stage."""
+
+
+class Keepalive:
+    """Tells when the peer, and every NAT on the way to it, should be reminded of us; at once in the beginning.
+
+    `seconds` 0 is never.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+        self._sent = 0
+        self._since = float("-inf")
+
+    def due(self, sent: int, now: float) -> bool:
+        """Whether nothing has been sent for `seconds`; `sent` is the number of datagrams sent so far."""
+        if not self._seconds:
+            return False
+        if sent != self._sent:
+            self._sent, self._since = sent, now
+        return now - self._since >= self._seconds

@@ -1,0 +1,286 @@
+"""The stages of the secure protocol: each frame is sealed into one datagram, each datagram opened into one frame.
+
+Why a nonce never repeats under one key: the outbound worker writes the next counter to shared memory before it seals
+the first datagram of a train, so a successor goes on behind whatever its killed predecessor may have sent; the
+supervisor reaps the predecessor before it forks the successor, so there is one worker at a time; and a new supervisor
+has new sessions, whose keys come from fresh ephemeral keys. The inbound worker does the same with the counters that it
+has accepted, so a successor accepts nothing a second time.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+from cryptography.exceptions import InvalidTag
+
+from tap2tap.counters import Block, Count, Drop, Slot
+from tap2tap.endpoint import SockAddr, from_sockaddr, store
+from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.mailbox import Task, WorkerEnd
+from tap2tap.protocols.secure.replay import ReplayWindow
+from tap2tap.workers.fit import fits
+from tap2tap.workers.peer import Address
+from tap2tap.workers.train import MAX_SEGMENTS, Train
+
+_HEADER, _OVERHEAD = wire.HEADER_LENGTH, wire.OVERHEAD
+_exhaust = deque[object](maxlen=0).extend  # runs an iterator to its end without a Python loop
+
+Rows = tuple[list[memoryview], list[memoryview], list[memoryview]]  # headers, sealed (with the tag), frames
+
+
+class Geometry:
+    """Views of the rows of two trains, one of datagrams and one of frames, for the AEAD: made once for each size."""
+
+    def __init__(self, datagrams: memoryview, frames: memoryview) -> None:
+        self._datagrams = datagrams
+        self._frames = frames
+        self._known: dict[int, Rows] = {}
+
+    def rows(self, size: int, count: int) -> Rows:
+        """Views of at least `count` rows; `size` is that of the frames, in bytes."""
+        known = self._known.get(size)
+        if known is None or len(known[0]) < count:
+            if len(self._known) >= 256:  # hostile traffic may come in every size
+                self._known.clear()
+            step = size + _OVERHEAD
+            starts = range(0, count * step, step)
+            known = self._known[size] = (
+                [self._datagrams[at : at + _HEADER] for at in starts],
+                [self._datagrams[at + _HEADER : at + step] for at in starts],
+                [self._frames[number * size : (number + 1) * size] for number in range(count)],
+            )
+        return known
+
+    def row(self, number: int, size: int, length: int) -> tuple[memoryview, memoryview, memoryview]:
+        """Views of one row whose frame has `length` bytes, among frames of `size`."""
+        at, frame = number * (size + _OVERHEAD), number * size
+        end = at + length + _OVERHEAD
+        return (
+            self._datagrams[at : at + _HEADER],
+            self._datagrams[at + _HEADER : end],
+            self._frames[frame : frame + length],
+        )
+
+
+class SecureSeal:
+    """The outbound stage. It seals with the session that the supervisor ordered last."""
+
+    overhead = _OVERHEAD
+
+    def __init__(self, block: Block, channel: WorkerEnd) -> None:
+        self._counts = block.outbound
+        self._channel = channel
+        self._sealed = Train()
+        self._geometries: dict[int, Geometry] = {}  # by the train that the frames come in: the reader's, the splitter's
+        self._aead: wire.Aead | None = None
+        self._nonces = wire.Nonces(wire.Cipher.AES_256_GCM, MAX_SEGMENTS)
+        self._index = 0
+        self._slot = 0
+        self._reminder = False
+
+    def seal(self, train: Train) -> Train | None:
+        """Return the sealed datagrams of a train of frames; None (counted) while there is no session to send on."""
+        if self._channel.waiting():
+            self._mail()
+        aead, counts, count = self._aead, self._counts, train.count
+        first = counts[self._slot]
+        if aead is None or first + count > wire.REJECT_AFTER_MESSAGES:
+            counts[Count.DROPPED + Drop.NO_SESSION] += count
+            return None
+        counts[self._slot] = first + count  # before anything is sealed: see above
+        sealed, size, last = self._sealed, train.size, train.last
+        sealed.shape(size + _OVERHEAD, count, last + _OVERHEAD)
+        kind = wire.TYPE_DATA_VOUCHED if train.vouched else wire.TYPE_DATA
+        wire.write_headers(sealed.rows, kind, self._index, first)
+        self._nonces.fill(first, count)
+        nonces = self._nonces.views
+        geometry = self._geometries.get(id(train))
+        if geometry is None:
+            geometry = self._geometries[id(train)] = Geometry(sealed.buffer, train.buffer)
+        full = count if last == size else count - 1
+        if full:
+            headers, outs, frames = geometry.rows(size, full)
+            _exhaust(map(aead.encrypt_into, nonces, islice(frames, full), headers, outs))
+        if full < count:
+            header, out, frame = geometry.row(full, size, last)
+            aead.encrypt_into(nonces[full], frame, header, out)
+        return sealed
+
+    def keepalive(self) -> Train | None:
+        """Return a sealed empty datagram when the supervisor has ordered one."""
+        if self._channel.waiting():
+            self._mail()
+        if not self._reminder:
+            return None
+        self._reminder = False
+        empty = Train(0)
+        empty.shape(0, 1, 0)
+        return self.seal(empty)
+
+    def _mail(self) -> None:
+        for order in self._channel.orders():
+            if order.task is Task.USE:
+                self._aead = wire.aead(order.cipher, order.key)
+                self._nonces = wire.Nonces(order.cipher, MAX_SEGMENTS)
+                self._index = order.index
+                self._slot = Count.SESSION + order.slot
+            elif order.task is Task.STOP:
+                self._aead = None
+            elif order.task is Task.KEEPALIVE:
+                self._reminder = True
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session that the inbound worker accepts. `slot` holds the counter behind the newest that was accepted."""
+
+    index: int
+    slot: int
+    nonces: wire.Nonces
+    window: ReplayWindow
+    aead: wire.Aead = field(repr=False)
+    proved: bool = False
+
+
+class SecureOpen:
+    """The inbound stage: authentic, fresh datagrams of the sessions that the supervisor has opened. `longest`: bytes."""
+
+    def __init__(self, block: Block, channel: WorkerEnd, family: int, longest: int) -> None:
+        self._slots = block.slots
+        self._counts = block.inbound
+        self._channel = channel
+        self._longest = longest
+        self._frames = Train()
+        self._geometry: Geometry | None = None
+        self._sessions: dict[int, _Session] = {}
+        self._peer = Address(block.slots, Slot.PEER, family)
+        self._source: SockAddr = ("", 0)  # of the train in hand, and
+        self._newest = False  # whether it holds the newest datagram so far
+
+    def open(self, train: Train, source: SockAddr) -> Train | None:
+        """Return the frames of the authentic, fresh datagrams of `train`; None when there are none (counted)."""
+        if self._channel.waiting():
+            self.mail()
+        counts, frames = self._counts, self._frames
+        if train.count and train.last < _OVERHEAD:
+            counts[Count.DROPPED + Drop.TOO_SHORT] += 1
+            train.shape(train.size, train.count - 1, train.size)
+        if not train.count or train.size < _OVERHEAD:
+            counts[Count.DROPPED + Drop.TOO_SHORT] += train.count or 1
+            return None
+        if train.buffer[0] in wire.HANDSHAKE_TYPES:
+            self._pass_on(train, source)
+            return None
+        size = train.size - _OVERHEAD
+        frames.shape(size, 0, size)
+        frames.vouched = True
+        self._source, self._newest = source, False
+        words = wire.read_headers(train.rows)
+        if train.count <= MAX_SEGMENTS and wire.is_run(words):
+            self._run(train, 0, train.count, int(words[0]))
+        else:
+            self._runs(train, words)
+        if not frames.count:
+            return None
+        self._heard(source)
+        if not frames.last:  # a keepalive, alone or behind the last frame
+            counts[Count.KEEPALIVES] += 1 if size else frames.count
+            frames.shape(size, frames.count - 1 if size else 0, size)
+        return frames if frames.count and fits(frames, self._longest, counts) else None
+
+    def mail(self) -> None:
+        """Carry out what the supervisor has ordered."""
+        for order in self._channel.orders():
+            if order.task is Task.CLOSE:
+                self._sessions.pop(order.index, None)
+            elif order.task is Task.OPEN and order.index not in self._sessions:
+                slot = Count.SESSION + order.slot
+                self._sessions[order.index] = _Session(
+                    index=order.index,
+                    slot=slot,
+                    nonces=wire.Nonces(order.cipher, MAX_SEGMENTS),
+                    window=ReplayWindow(start=self._counts[slot]),
+                    aead=wire.aead(order.cipher, order.key),
+                )
+
+    def _runs(self, train: Train, words: wire.Words) -> None:
+        """Open a train whose counters do not simply count up: run by run."""
+        at, count = 0, train.count
+        while at < count:
+            end = at + 1
+            while end < count and end - at < MAX_SEGMENTS and words[end] - words[end - 1] == wire.COUNTER_ONE:
+                end += 1
+            self._run(train, at, end - at, int(words[at]))
+            at = end
+
+    def _run(self, train: Train, at: int, count: int, word: int) -> None:
+        """Open rows at, at + 1, ... of consecutive counters behind the frames that are open already."""
+        kind, index, first = wire.take_apart(word)
+        session = self._sessions.get(index)
+        if kind not in (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED) or session is None:
+            self._counts[Count.DROPPED + Drop.NO_SESSION] += count
+            return
+        if kind == wire.TYPE_DATA:
+            self._frames.vouched = False
+        if session.window.fresh_run(first, count) and self._open_all(session, train, at, count, first):
+            session.window.accept_run(first, count)
+            self._accept(session, train, at, count, first + count)
+            return
+        for number in range(count):  # some are old, or not authentic
+            if not session.window.fresh_run(first + number, 1):
+                self._counts[Count.DROPPED + Drop.REPLAY] += 1
+            elif not self._open_all(session, train, at + number, 1, first + number):
+                self._counts[Count.DROPPED + Drop.AUTHENTICATION] += 1
+            else:
+                session.window.accept_run(first + number, 1)
+                self._accept(session, train, at + number, 1, first + number + 1)
+
+    def _open_all(self, session: _Session, train: Train, at: int, count: int, first: int) -> bool:
+        """Decrypt rows to behind the frames that are open already; False when any of them is not authentic."""
+        size, done = self._frames.size, self._frames.count
+        session.nonces.fill(first, count)
+        nonces = session.nonces.views
+        geometry = self._geometry
+        if geometry is None:
+            geometry = self._geometry = Geometry(train.buffer, self._frames.buffer)
+        short = at + count == train.count and train.last < train.size
+        full = count - 1 if short else count
+        try:
+            if full:
+                headers, sealed, _ = rows = geometry.rows(size, at + full)
+                if at == done == 0:
+                    _exhaust(map(session.aead.decrypt_into, nonces, islice(sealed, full), headers, rows[2]))
+                else:
+                    pieces = (islice(rows[part], start, start + full) for part, start in ((1, at), (0, at), (2, done)))
+                    _exhaust(map(session.aead.decrypt_into, nonces, *pieces))
+            if short:
+                length = train.last - _OVERHEAD
+                header, text, _ = geometry.row(at + full, size, length)
+                frame = self._frames.buffer[(done + full) * size : (done + full) * size + length]
+                session.aead.decrypt_into(nonces[full], text, header, frame)
+        except InvalidTag:
+            return False
+        return True
+
+    def _accept(self, session: _Session, train: Train, at: int, count: int, end: int) -> None:
+        """Add rows to the open frames, and tell whoever must know."""
+        self._counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
+        self._newest = self._newest or session.window.next == end
+        last = train.last - _OVERHEAD if at + count == train.count else self._frames.size
+        self._frames.shape(self._frames.size, self._frames.count + count, last)
+        if not session.proved or end <= wire.CONTROL_COUNTERS:
+            session.proved = self._channel.proved(session.index, from_sockaddr(self._source))
+
+    def _heard(self, source: SockAddr) -> None:
+        """Note that the peer lives, and that it is where its newest datagram came from."""
+        self._slots[Slot.PEER_HEARD] = time.monotonic_ns()
+        if self._newest and source != self._peer.current():
+            store(self._slots, Slot.PEER, from_sockaddr(source))
+
+    def _pass_on(self, train: Train, source: SockAddr) -> None:
+        """Hand datagrams of the handshake to the supervisor, as many as its channel takes."""
+        endpoint = from_sockaddr(source)
+        for datagram in train.datagrams():
+            if not self._channel.handshake(datagram, endpoint):
+                self._counts[Count.DROPPED + Drop.NO_BUFFERS] += 1

@@ -1,0 +1,48 @@
+"""What both workers are given, and what both do before their loops."""
+
+import gc
+import os
+import select
+import socket
+from typing import NamedTuple
+
+from tap2tap import log
+from tap2tap.counters import Block
+from tap2tap.endpoint import Endpoint
+
+BEAT = 1000  # ms: an idle worker comes round its loop this often, which the supervisor takes for a sign of life
+
+
+class Cable(NamedTuple):
+    """What the supervisor lends to its workers, and what they need to know. All descriptors stay the supervisor's."""
+
+    name: str
+    tap: int
+    sock: socket.socket
+    block: Block
+    mtu: int
+    remote: Endpoint | None  # None: server mode
+    keepalive: int  # seconds, 0 is off
+    offload: bool  # split, and join
+    trains: bool  # the socket sends and receives trains
+    join_udp: bool  # the kernel takes UDP super-frames
+
+
+def settle(cpu: int | None) -> None:
+    """Pin this process to `cpu` (None: nowhere) and put everything imported so far out of the collector's way."""
+    if cpu is not None:
+        try:
+            os.sched_setaffinity(0, {cpu})
+        except OSError as error:
+            log.warning("not pinned", cpu=cpu, error=error.strerror)
+    gc.freeze()
+    gc.disable()  # the loops make no cycles
+
+
+def poller(source: int | socket.socket, channel: socket.socket | None) -> select.poll:
+    """A poll object that waits for `source`, or the channel where there is one, to become readable."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    if channel is not None:
+        poll.register(channel, select.POLLIN)
+    return poll

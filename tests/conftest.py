@@ -1,0 +1,71 @@
+"""What every test may ask for: two hosts, and the certainty that nothing of a test outlives it."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tap2tap.lab import Lab, wait_for
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+def pytest_configure() -> None:
+    """Become the parent of every orphan below this process: a process that a test lost sight of is still found."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def lacking(what: str) -> None:
+    """Skip the test for want of a capability of this machine; where the machine must have them all, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"not skipped, as CI=true: {what}")
+    pytest.skip(what)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Two hosts joined by a wire."""
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        lacking("/dev/net/tun cannot be opened")
+    try:
+        made = Lab()
+    except PermissionError as error:
+        lacking(str(error))
+    with made:
+        yield made
+
+
+@pytest.fixture
+def root() -> None:
+    """The privilege to become another user, and to drop the groups."""
+    if os.geteuid() or Path("/proc/self/setgroups").read_text().strip() != "allow":
+        lacking("only root can become somebody else")
+
+
+def _alive() -> set[psutil.Process]:
+    """Every living process below this one; zombies wait for us, but do nothing any more."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_process_survives() -> Iterator[None]:
+    """Fail a test that leaves a process behind, and end what it left."""
+    before = _alive()
+    yield
+    try:
+        wait_for(lambda: not _alive() - before, 5, "end of all processes of the test")
+    except TimeoutError:
+        left = _alive() - before
+        for process in left:
+            process.kill()
+        pytest.fail(f"still running: {[process.cmdline() for process in left]}")

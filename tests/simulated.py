@@ -1,0 +1,271 @@
+"""Two ends of a cable, the network between them and the time, all simulated: nothing here sleeps or guesses.
+
+A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. The `Network`
+delivers datagrams by a policy that a test may replace, keeps all that was ever sent, and asserts what must always
+hold: no counter is used twice with a key, no frame arrives that the peer did not send, or that has arrived before.
+"""
+
+import heapq
+import ipaddress
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+
+from tap2tap.endpoint import Endpoint
+from tap2tap.keys import CableKeys, public_key
+from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.actions import (
+    NEVER,
+    Action,
+    CloseReceive,
+    Note,
+    OpenReceive,
+    PeerDown,
+    PeerMoved,
+    PeerUp,
+    Send,
+    SendKeepalive,
+    StopSending,
+    Timers,
+    Traffic,
+    UseForSending,
+)
+from tap2tap.protocols.secure.link import Link
+from tap2tap.protocols.secure.replay import ReplayWindow
+
+MAX_SESSIONS = 8 + 4 + 4 + 8
+DELAY = 0.01  # seconds from one host to the other, unless a test says otherwise
+
+# What becomes of one datagram: (delay, datagram, source, destination), any number of times.
+Fate = tuple[float, bytes, Endpoint, Endpoint]
+Policy = Callable[[bytes, Endpoint, Endpoint], Iterable[Fate]]
+
+
+def at(address: str, port: int = 1234) -> Endpoint:
+    return Endpoint(ipaddress.ip_address(address), port)
+
+
+HOME, VPS, ELSEWHERE = at("192.0.2.1"), at("198.51.100.1"), at("203.0.113.66")
+
+
+def make_keys() -> tuple[CableKeys, CableKeys]:
+    one, other, psk = os.urandom(32), os.urandom(32), os.urandom(32)
+    return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
+
+
+class Inbound:
+    """What an inbound worker keeps of one session."""
+
+    def __init__(self, action: OpenReceive) -> None:
+        self.cipher, self.aead = action.cipher, wire.aead(action.cipher, action.key)
+        self.window = ReplayWindow(64)
+        self.proved = False
+
+
+class Host:
+    """One end, at `address`, which may change."""
+
+    def __init__(
+        self,
+        network: "Network",
+        keys: CableKeys,
+        address: Endpoint,
+        *,
+        remote: Endpoint | None = None,
+        keepalive: int = 25,
+        aes: bool = True,
+        timers: Timers | None = None,
+    ) -> None:
+        self.network, self.keys, self.address = network, keys, address
+        self.remote, self.keepalive, self.aes, self.timers = remote, keepalive, aes, timers
+        self.log: list[tuple[float, Action]] = []
+        self.sent_frames = 0
+        self.heard_frames: set[bytes] = set()
+        self.lost_without_session = 0
+        self.ticks = 0
+        network.hosts.append(self)
+        self.restart()
+
+    def restart(self) -> None:
+        """As when the supervisor is killed and started again: nothing survives but the key file."""
+        self.link = Link(
+            self.keys,
+            remote=self.remote,
+            keepalive=self.keepalive,
+            hardware_aes=self.aes,
+            random=self.network.random.randbytes,
+            timers=self.timers,
+        )
+        self.inbound: dict[int, Inbound] = {}
+        self.outbound: UseForSending | None = None
+        self.counter = 0
+        self.up = False
+        self.peer: Endpoint | None = None
+        self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
+        self.act(self.link.start(self.network.now))
+
+    def act(self, actions: list[Action]) -> None:
+        now = self.network.now
+        for action in actions:
+            self.log.append((now, action))
+            match action:
+                case Send(datagram, endpoint):
+                    if datagram[0] == wire.TYPE_DATA:
+                        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
+                        assert counter < wire.CONTROL_COUNTERS
+                        self.network.use_nonce(self.link, index, counter)
+                        self.last_sent = now
+                    self.network.send(datagram, self.address, endpoint)
+                case OpenReceive():
+                    assert action.index not in self.inbound
+                    self.inbound[action.index] = Inbound(action)
+                    assert len(self.inbound) <= MAX_SESSIONS + 1  # one may be closed right after
+                case CloseReceive(index):
+                    del self.inbound[index]
+                case UseForSending():
+                    self.outbound, self.counter = action, action.first_counter
+                case StopSending():
+                    self.outbound = None
+                case SendKeepalive():
+                    assert self.seal(b"")
+                case PeerUp(endpoint):
+                    assert not self.up
+                    self.up, self.peer = True, endpoint
+                case PeerMoved(endpoint):
+                    assert self.up
+                    self.peer = endpoint
+                case PeerDown():
+                    assert self.up
+                    self.up = False
+                case Note():
+                    pass
+        assert self.up == (self.link.status().state == "up")
+        assert len(self.inbound) == self.link.status().sessions <= MAX_SESSIONS
+
+    def tick(self) -> None:
+        self.ticks += 1
+        traffic = Traffic(
+            self.last_sent, self.last_heard, self.last_frame_sent, self.last_frame_heard, self.counter, self.peer
+        )
+        self.act(self.link.tick(self.network.now, traffic))
+        assert self.link.next_deadline() > self.network.now  # or a supervisor would spin
+
+    def seal(self, frame: bytes) -> bool:
+        """Send a frame, or a keepalive if it is empty; False without a session."""
+        if self.outbound is None or self.peer is None:
+            self.lost_without_session += bool(frame)
+            return False
+        one = self.outbound
+        self.network.use_nonce(self.link, one.index, self.counter)
+        header = wire.header(wire.TYPE_DATA, one.index, self.counter)
+        sealed = wire.aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
+        self.counter += 1
+        self.last_sent = self.network.now
+        if frame:
+            self.last_frame_sent = self.network.now
+        self.network.send(header + sealed, self.address, self.peer)
+        return True
+
+    def send_frame(self) -> bytes:
+        frame = b"%d from %d" % (self.sent_frames, id(self))
+        self.sent_frames += 1
+        self.seal(frame)
+        return frame
+
+    def deliver(self, datagram: bytes, source: Endpoint) -> None:
+        if datagram and datagram[0] in wire.HANDSHAKE_TYPES:
+            self.act(self.link.received(self.network.now, datagram, source))
+            return
+        if len(datagram) < wire.OVERHEAD:
+            return
+        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
+        session = self.inbound.get(index)
+        counters = np.array([counter], np.int64)
+        if session is None or not session.window.fresh(counters).all():
+            return
+        try:
+            frame = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
+        except InvalidTag:
+            return
+        session.window.accept(counters)
+        self.last_heard, self.peer = self.network.now, source
+        if frame:
+            self.last_frame_heard = self.network.now
+            assert frame not in self.heard_frames
+            assert not frame.endswith(b" %d" % id(self))
+            self.heard_frames.add(frame)
+        if not session.proved or counter < wire.CONTROL_COUNTERS:
+            session.proved = True
+            self.act(self.link.proved(self.network.now, index, source))
+
+    def actions(self, kind: type) -> list[tuple[float, Action]]:
+        return [(when, action) for when, action in self.log if isinstance(action, kind)]
+
+
+class Network:
+    """The hosts, what is in flight, and the time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.now = 1000.0
+        self.random = random.Random(seed)
+        self.hosts: list[Host] = []
+        self.policy: Policy = lambda datagram, source, destination: [(DELAY, datagram, source, destination)]
+        self.wire: list[tuple[bytes, Endpoint, Endpoint]] = []  # all that was ever sent
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._nonces: set[tuple[int, int, int]] = set()
+        self._links: list[Link] = []  # kept alive, so that an id stands for one link only
+
+    def use_nonce(self, link: Link, index: int, counter: int) -> None:
+        if link not in self._links:
+            self._links.append(link)
+        used = (id(link), index, counter)
+        assert used not in self._nonces
+        self._nonces.add(used)
+
+    def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        self.wire.append((datagram, source, destination))
+        for delay, what, whence, whither in self.policy(datagram, source, destination):
+            self.inject(what, whence, whither, delay)
+
+    def inject(self, datagram: bytes, source: Endpoint, destination: Endpoint, delay: float = 0.0) -> None:
+        """Put a datagram on the path to `destination`, past the policy."""
+
+        def arrive() -> None:
+            for host in self.hosts:
+                if host.address == destination:
+                    host.deliver(datagram, source)
+
+        self.after(delay, arrive)
+
+    def after(self, delay: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (self.now + delay, next(self._order), what))
+
+    def every(self, interval: float, until: float, what: Callable[[], object]) -> None:
+        """Do something again and again for `until` seconds."""
+        for step in range(int(until / interval)):
+            self.after(step * interval, lambda: (what(), None)[1])
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.now + seconds
+        while True:
+            due = min((host.link.next_deadline() for host in self.hosts), default=float("inf"))
+            arrival = self._heap[0][0] if self._heap else float("inf")
+            if min(due, arrival) > end:
+                break
+            if arrival <= due:
+                self.now, _, what = heapq.heappop(self._heap)
+                what()
+            else:
+                self.now = max(self.now, due)
+                for host in self.hosts:
+                    if host.link.next_deadline() <= self.now:
+                        host.tick()
+        self.now = end
+        for host in self.hosts:
+            host.tick()

@@ -1,0 +1,246 @@
+"""The three messages of the handshake: what they carry, and that nothing else passes for them."""
+
+import itertools
+import os
+from typing import Any
+
+import pytest
+from noise.connection import Keypair, NoiseConnection
+
+from tap2tap.keys import CableKeys, public_key
+from tap2tap.protocols.secure import handshake, limits, wire
+from tap2tap.protocols.secure.handshake import Answer, Identity, Initiation, Offer, Received
+from tap2tap.protocols.secure.limits import Gate, Verdict
+from tap2tap.protocols.secure.noise import NoiseError
+from tap2tap.protocols.secure.wire import Cipher
+
+OFFER = Offer(0x010203, True, 25)
+ANSWER = Answer(0x0A0B0C, Cipher.AES_256_GCM, 10)
+
+
+def make_keys() -> tuple[CableKeys, CableKeys]:
+    one, other, psk = os.urandom(32), os.urandom(32), os.urandom(32)
+    return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
+
+
+def make_ends() -> tuple[Identity, Identity]:
+    one, other = make_keys()
+    return Identity(one), Identity(other)
+
+
+def initiate(identity: Identity, offer: Offer = OFFER, cookie: bytes = handshake.NO_COOKIE) -> Initiation:
+    return Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie)
+
+
+def test_both_ends_learn_the_same_and_share_two_keys() -> None:
+    home, vps = make_ends()
+    initiation = initiate(home)
+    received = Received(vps, initiation.datagram)
+    assert received.offer == OFFER
+    response, theirs = received.respond(ANSWER, ephemeral=os.urandom(32))
+    answer, ours = initiation.finish(response)
+    assert answer == ANSWER
+    assert (ours.send, ours.receive) == (theirs.receive, theirs.send)
+    assert ours.send != ours.receive
+
+
+def test_lengths_and_layout_are_those_of_the_specification() -> None:
+    home, vps = make_ends()
+    cookie = os.urandom(16)
+    first = initiate(home, cookie=cookie).datagram
+    assert len(first) == handshake.INITIATION_LENGTH == 100 == wire.MAX_HANDSHAKE_LENGTH
+    assert first[:20] == b"\x01\0\0\0" + cookie
+    assert handshake.cookie_in(first) == cookie
+    response, _ = Received(vps, first).respond(ANSWER, ephemeral=os.urandom(32))
+    assert len(response) == handshake.RESPONSE_LENGTH == 84
+    assert response[:4] == b"\x02\x03\x02\x01"
+    assert handshake.index_in(response) == OFFER.index
+    challenge = handshake.challenge(vps, first, os.urandom(16))
+    assert len(challenge) == handshake.CHALLENGE_LENGTH == 36
+    assert challenge[:4] == b"\x03" + first[-16:-13]
+    assert handshake.is_initiation(first)
+    assert handshake.is_response(response)
+    assert handshake.is_challenge(challenge)
+
+
+def test_no_answer_is_larger_than_what_provoked_it() -> None:
+    assert max(handshake.RESPONSE_LENGTH, handshake.CHALLENGE_LENGTH) <= handshake.INITIATION_LENGTH
+
+
+def test_someone_with_only_the_specification_can_answer_us() -> None:
+    """The inner messages are plain Noise: an independent library is the responder."""
+    home, vps = make_keys()
+    initiation = initiate(Identity(home))
+    library = NoiseConnection.from_name(b"Noise_KKpsk0_25519_ChaChaPoly_BLAKE2s")
+    library.set_as_responder()
+    library.set_prologue(b"tap2tap secure 1" + initiation.datagram[:20])
+    library.set_psks(psks=[vps.psk])
+    library.set_keypair_from_private_bytes(Keypair.STATIC, vps.private)
+    library.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, vps.peer)
+    library.start_handshake()
+    payload = bytes(library.read_message(initiation.datagram[20:-16]))
+    assert payload == b"\x03\x02\x01" + b"\x01" + (25).to_bytes(2, "little") + bytes(10)
+    message = bytes(library.write_message(b"\x0c\x0b\x0a" + b"\x02" + bytes(12)))
+    response = Identity(vps).sign(b"\x02\x03\x02\x01" + message)
+    answer, keys = initiation.finish(response)
+    assert answer == Answer(0x0A0B0C, Cipher.CHACHA20_POLY1305, 0)
+    sealed = wire.aead(answer.cipher, keys.send).encrypt(wire.nonce(answer.cipher, 0), b"frame", None)
+    assert bytes(library.decrypt(sealed)) == b"frame"
+
+
+def genuine(identity: Identity, datagram: bytes) -> bool:
+    return identity.is_from_peer(datagram)
+
+
+def test_every_changed_byte_fails_the_mac() -> None:
+    home, vps = make_ends()
+    first = initiate(home).datagram
+    response, _ = Received(vps, first).respond(ANSWER, ephemeral=os.urandom(32))
+    for message, reader in ((first, vps), (response, home)):
+        assert genuine(reader, message)
+        for at in range(len(message)):
+            assert not genuine(reader, message[:at] + bytes([message[at] ^ 1]) + message[at + 1 :])
+        assert not genuine(reader, message[:-1])
+        assert not genuine(reader, b"")
+
+
+def test_every_changed_byte_would_fail_without_the_mac_too() -> None:
+    """The mac saves work; what authenticates is Noise, header included."""
+    home, vps = make_ends()
+    initiation = initiate(home)
+    first = initiation.datagram
+    for at in range(len(first) - 16):
+        with pytest.raises(NoiseError):
+            Received(vps, first[:at] + bytes([first[at] ^ 1]) + first[at + 1 :])
+    response, keys = Received(vps, first).respond(ANSWER, ephemeral=os.urandom(32))
+    for at in range(1, len(response) - 16):  # byte 0 is a constant that is_response checks
+        with pytest.raises(NoiseError):
+            initiation.finish(response[:at] + bytes([response[at] ^ 1]) + response[at + 1 :])
+    assert initiation.finish(response)[1].send == keys.receive  # the forgeries left no trace
+
+
+def test_a_reflected_message_is_refused() -> None:
+    home, vps = make_ends()
+    first = initiate(home).datagram
+    response, _ = Received(vps, first).respond(ANSWER, ephemeral=os.urandom(32))
+    challenge = handshake.challenge(vps, first, os.urandom(16))
+    for sender, message in ((home, first), (vps, response)):
+        assert not genuine(sender, message)
+        assert sender.is_our_own(message)
+    assert not vps.is_from_peer(challenge, first[-16:])
+
+
+def test_ends_with_equal_or_swapped_keys_do_not_understand_each_other() -> None:
+    home, vps = make_keys()
+    same, twin = Identity(home), Identity(home)
+    message = initiate(same).datagram
+    assert not genuine(twin, message)
+    assert twin.is_our_own(message)
+    with pytest.raises(NoiseError):
+        Received(twin, message)
+    for wrong in (
+        CableKeys(home.private, home.peer, os.urandom(32)),
+        CableKeys(os.urandom(32), home.peer, home.psk),
+        CableKeys(home.private, public_key(os.urandom(32)), home.psk),
+    ):
+        assert not genuine(Identity(vps), initiate(Identity(wrong)).datagram)
+        assert not Identity(vps).is_our_own(initiate(Identity(wrong)).datagram)
+
+
+def test_a_response_belongs_to_one_initiation() -> None:
+    home, vps = make_ends()
+    one, other = initiate(home), initiate(home)
+    response, _ = Received(vps, one.datagram).respond(ANSWER, ephemeral=os.urandom(32))
+    with pytest.raises(NoiseError):
+        other.finish(response)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), list(itertools.product((False, True), repeat=2)))
+def test_aes_only_where_both_have_hardware(ours: bool, theirs: bool) -> None:
+    assert (handshake.choose_cipher(ours, theirs) is Cipher.AES_256_GCM) == (ours and theirs)
+
+
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [
+        (Offer(1, False, 0), Answer(1, Cipher.AES_256_GCM, 0)),
+        (OFFER, Answer(0, Cipher.AES_256_GCM, 0)),
+        (Offer(0, True, 0), ANSWER),
+    ],
+    ids=["a cipher that was not offered", "responder's index 0", "initiator's index 0"],
+)
+def test_a_peer_gone_mad_is_refused(offer: Offer, answer: Answer) -> None:
+    home, vps = make_ends()
+    initiation = initiate(home, offer)
+    with pytest.raises(NoiseError):
+        initiation.finish(Received(vps, initiation.datagram).respond(answer, ephemeral=os.urandom(32))[0])
+
+
+def test_a_challenge_is_good_for_one_initiation_only() -> None:
+    home, vps = make_ends()
+    one, other = initiate(home), initiate(home)
+    cookie = os.urandom(16)
+    challenge = handshake.challenge(vps, one.datagram, cookie)
+    assert one.cookie_from(challenge) == cookie
+    assert other.cookie_from(challenge) is None
+    assert other.cookie_from(b"\x03" + other.datagram[-16:-13] + challenge[4:]) is None
+    for at in range(1, len(challenge)):
+        assert one.cookie_from(challenge[:at] + bytes([challenge[at] ^ 1]) + challenge[at + 1 :]) is None
+
+
+def test_no_key_shows_in_any_representation() -> None:
+    keys, _ = make_keys()
+    home, vps = Identity(keys), Identity(make_keys()[1])
+    initiation = initiate(home)
+    things: list[Any] = [keys, home, vps, initiation, handshake.SessionKeys(keys.private, keys.psk)]
+    for thing in things:
+        for secret in (keys.private, keys.psk):
+            assert repr(secret)[2:-1] not in repr(thing)
+            assert secret.hex() not in repr(thing)
+
+
+def test_the_gate_lets_a_patient_peer_through_and_nothing_twice() -> None:
+    gate, (home, _) = Gate(os.urandom), make_ends()
+    for second in range(60):
+        first = initiate(home).datagram
+        assert gate.judge(second, first) is Verdict.ANSWER
+        assert gate.judge(second, first) is Verdict.REPLAYED
+
+
+def test_the_gate_challenges_a_flood_and_lets_fresh_initiations_past_it() -> None:
+    gate, (home, _) = Gate(os.urandom), make_ends()
+    recordings = [initiate(home).datagram for _ in range(200)]
+    verdicts = [gate.judge(1.0, recording) for recording in recordings]
+    assert verdicts.count(Verdict.ANSWER) == limits.HANDSHAKE_BURST
+    assert set(verdicts[5:]) == {Verdict.CHALLENGE}
+    cookie = gate.cookie(1.0)
+    fresh = initiate(home, cookie=cookie).datagram
+    assert gate.judge(1.1, fresh) is Verdict.ANSWER_FRESH
+    assert gate.judge(1.1, fresh) is Verdict.REPLAYED
+    assert gate.judge(1.1, initiate(home).datagram) is Verdict.CHALLENGE
+    many = [gate.judge(1.2, initiate(home, cookie=cookie).datagram) for _ in range(50)]
+    assert many.count(Verdict.ANSWER_FRESH) <= limits.HANDSHAKE_BURST
+    assert many[-1] is Verdict.BUSY
+
+
+def test_cookies_go_stale() -> None:
+    gate, (home, _) = Gate(os.urandom), make_ends()
+    life = limits.COOKIE_LIFE
+    cookie = gate.cookie(0.0)
+    assert gate.cookie(life - 1) == cookie
+    second = gate.cookie(life)
+    assert second != cookie
+    assert gate.judge(life + 1, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER_FRESH
+    assert gate.judge(2 * life, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER
+    assert gate.judge(2 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER_FRESH
+    gate.cookie(10 * life)
+    assert gate.judge(10 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    seen = limits.Seen(10)
+    for number in range(1000):
+        assert seen.add(bytes([number % 256, number // 256]))
+    assert len(seen) == 10
+    assert not seen.add(bytes([999 % 256, 999 // 256]))
+    assert seen.add(bytes([0, 0]))

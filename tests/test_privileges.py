@@ -1,0 +1,122 @@
+"""What a running tunnel may still do: its workers nothing but move frames, and only one small process is still root."""
+
+import grp
+import os
+import pwd
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tap2tap.lab import Lab
+from tests.test_ends import script
+from tests.tunnel import Tunnel
+
+pytestmark = pytest.mark.usefixtures("root")
+
+DIRECTIONS = ("outbound", "inbound")
+
+
+def status(pid: int) -> dict[str, str]:
+    """What the kernel says of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: " ".join(value.split()) for key, _, value in (line.partition(":") for line in lines)}
+
+
+def powerless(pid: int) -> bool:
+    """Whether a process has no capability and will never get one."""
+    facts = status(pid)
+    held = [int(facts[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")]
+    return not any(held) and facts["NoNewPrivs"] == "1" and facts["Groups"] == ""
+
+
+def test_workers_are_nobody_without_groups_capabilities_or_a_way_back(lab: Lab) -> None:
+    with Tunnel(lab.left, extra_groups=[4, 27]) as tunnel:
+        for direction in DIRECTIONS:
+            pid = tunnel.worker(direction)["pid"]
+            assert status(pid)["Uid"] == status(pid)["Gid"] == "65534 65534 65534 65534"
+            assert powerless(pid)
+
+
+def test_the_successor_of_a_worker_can_do_no_more(lab: Lab) -> None:
+    with Tunnel(lab.left) as tunnel:
+        for direction in DIRECTIONS:
+            successor = tunnel.wait_replaced(direction, tunnel.kill_worker(direction))["pid"]
+            assert status(successor)["Uid"] == "65534 65534 65534 65534"
+            assert powerless(successor)
+            assert descriptors(successor) == {"tap", "udp"}
+
+
+def test_the_supervisor_itself_is_nobody(lab: Lab) -> None:
+    with Tunnel(lab.left, extra_groups=[4, 27]) as tunnel:
+        assert status(tunnel.pid)["Uid"] == status(tunnel.pid)["Gid"] == "65534 65534 65534 65534"
+        assert powerless(tunnel.pid)
+
+
+def test_only_who_runs_hooks_is_still_root_and_it_holds_no_network_descriptor(lab: Lab, tmp_path: Path) -> None:
+    down = script(tmp_path / "down", "exit 0")
+    with Tunnel(lab.left, "--down", down) as tunnel:
+        workers = {tunnel.worker(direction)["pid"] for direction in DIRECTIONS}
+        (runner,) = (process for process in tunnel.descendants() if process.pid not in workers)
+        assert runner.uids().real == runner.uids().effective == 0
+        assert kinds(runner.pid) == {"unix"}
+
+
+def test_without_hooks_nobody_is_root(lab: Lab) -> None:
+    with Tunnel(lab.left) as tunnel:
+        assert {process.uids().effective for process in [psutil.Process(tunnel.pid), *tunnel.descendants()]} == {65534}
+
+
+def test_workers_hold_the_tap_the_socket_and_nothing_else(lab: Lab, tmp_path: Path) -> None:
+    down = script(tmp_path / "down", "exit 0")
+    extra = os.open("/dev/null", os.O_RDONLY)
+    with Tunnel(lab.left, "--down", down, pass_fds=[extra]) as tunnel:
+        os.close(extra)
+        for direction in DIRECTIONS:
+            pid = tunnel.worker(direction)["pid"]
+            assert len(list(Path(f"/proc/{pid}/fd").iterdir())) == 5
+            assert descriptors(pid) == {"tap", "udp"}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by-number", "by-name"])
+def test_workers_become_whom_they_are_told_to(lab: Lab, *, named: bool) -> None:
+    user, group = pwd.getpwall()[1], grp.getgrall()[2]
+    uid, gid = (user.pw_name, group.gr_name) if named else (str(user.pw_uid), str(group.gr_gid))
+    with Tunnel(lab.left, "--uid", uid, "--gid", gid, extra_groups=[4, 27]) as tunnel:
+        for direction in DIRECTIONS:
+            pid = tunnel.worker(direction)["pid"]
+            assert status(pid)["Uid"] == " ".join([str(user.pw_uid)] * 4)
+            assert status(pid)["Gid"] == " ".join([str(group.gr_gid)] * 4)
+            assert powerless(pid)
+        block = tunnel.block()
+        assert tunnel.stop() == 0
+        assert not block.exists()
+
+
+def test_a_worker_says_in_ps_what_it_is(lab: Lab) -> None:
+    with Tunnel(lab.left) as tunnel:
+        for direction in DIRECTIONS:
+            assert psutil.Process(tunnel.worker(direction)["pid"]).name() == f"{direction}:tap0"
+
+
+def descriptors(pid: int) -> set[str]:
+    """What the descriptors beyond standard input, output and error are."""
+    return {"tap" if kind == "tun" else kind for kind in kinds(pid)}
+
+
+def kinds(pid: int) -> set[str]:
+    """The kinds of the descriptors of a process beyond the first three: tun, udp, unix, ..."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        if int(link.name) < 3:
+            continue
+        target = str(link.readlink())
+        if target.startswith("socket:"):
+            inode = target.removeprefix("socket:[").removesuffix("]")
+            target = next(
+                name
+                for name, tables in (("udp", ("udp", "udp6")), ("unix", ("unix",)))
+                if any(inode in Path(f"/proc/{pid}/net/{table}").read_text().split() for table in tables)
+            )
+        found.add(Path(target).name)
+    return found
