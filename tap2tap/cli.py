@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 import tap2tap
 from tap2tap import config, endpoint, errors, log, privileges
+from tap2tap.arguments import Parser
 
 DESCRIPTION = (
     "A virtual Ethernet cable between two Linux hosts: a tap device on each, frames shuffled between them over UDP."
@@ -39,14 +39,6 @@ other commands:
 
 exit codes: 0 clean end, 1 failure, 2 bad arguments, 4 no permission, 7 no such tunnel (stats)
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, with the way to the help."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print `message` and exit with the code of bad arguments."""
-        self.exit(errors.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def _number(text: str) -> int:

@@ -171,16 +171,18 @@ def remove(block: Block) -> None:
 
 
 def live(folder: Path = FOLDER) -> Iterator[Block]:
-    """Map, read-only, every block in `folder` whose supervisor lives. The caller closes each `fd`."""
+    """Copy every block in `folder` whose supervisor lives. The caller closes each `fd`.
+
+    A copy, as whoever maps a file is killed when its owner cuts it short, and anyone may put a file here.
+    """
     for path, fd, alive in _files(folder):
         if not alive:
             os.close(fd)
             continue
-        try:
-            slots = memoryview(mmap.mmap(fd, SLOTS * 8, prot=mmap.PROT_READ)).cast("Q")
-        except (OSError, ValueError):  # anyone may put a file here, an empty one too
-            os.close(fd)
-            continue
+        data = b""
+        with contextlib.suppress(OSError):  # a folder, a pipe
+            data = os.pread(fd, SLOTS * 8, 0)
+        slots = memoryview(data.ljust(SLOTS * 8, b"\0")).cast("Q")
         if slots[Slot.MAGIC] == MAGIC and slots[Slot.VERSION] == VERSION:
             yield Block(fd, path, slots)
         else:

@@ -118,8 +118,17 @@ def split_host_port(text: str, port: int) -> tuple[str, int]:
     return host, int(number)
 
 
-def resolve(host: str, port: int) -> Endpoint:
-    """Look up the peer's address. Raises StartError when the name does not resolve."""
+def is_address(host: str) -> bool:
+    """Whether `host` is an address, and not a name that may come to stand for another one."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def resolve(host: str, port: int) -> list[Endpoint]:
+    """Look up the peer's addresses, the best first (RFC 6724). Raises StartError when the name does not resolve."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG)
     except socket.gaierror:
@@ -132,7 +141,7 @@ def resolve(host: str, port: int) -> Endpoint:
             ) from error
     except UnicodeError as error:
         raise StartError(f"cannot resolve the remote {host!r}: not a valid name") from error
-    return from_sockaddr(found[0][4])  # type: ignore[arg-type]
+    return list(dict.fromkeys(from_sockaddr(each[4]) for each in found))  # type: ignore[arg-type]
 
 
 def open_socket(bind: str | None, port: int) -> socket.socket:

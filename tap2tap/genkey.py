@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from tap2tap.arguments import Parser
 from tap2tap.errors import OK, UsageError
 from tap2tap.keys import (
     KEY_LENGTH,
@@ -59,7 +60,7 @@ base64, as 'wg pubkey' does, or a whole key file.
 
 def genkey(argv: list[str]) -> int:
     """Run `tap2tap genkey`; returns the exit code. Raises UsageError when a file exists or cannot be written."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tap2tap genkey",
         description="Make the key files of a cable.",
         epilog=_GENKEY_HELP,
@@ -77,7 +78,7 @@ def genkey(argv: list[str]) -> int:
 
 def pubkey(argv: list[str]) -> int:
     """Run `tap2tap pubkey`; returns the exit code. Raises UsageError for what is not a private key."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tap2tap pubkey",
         description="Print a public key.",
         epilog=_PUBKEY_HELP,

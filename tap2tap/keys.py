@@ -143,7 +143,9 @@ def _read_private_file(path: str | os.PathLike[str]) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{name}: not a regular file, so not a key file")
-        if status.st_uid not in (0, os.geteuid()):
+        # 'tap2tap genkey' as oneself and 'sudo tap2tap' is the common way: sudo says who that is.
+        sudo = os.environ.get("SUDO_UID", "")
+        if status.st_uid not in (0, os.geteuid(), int(sudo) if sudo.isdecimal() else 0):
             raise UsageError(f"{name}: belongs to another user, who could change it; chown it to yourself or to root")
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise UsageError(f"{name}: others can get at this key file; run 'chmod 600 {name}'")

@@ -16,6 +16,7 @@ def render(facts: Facts, before: Facts | None = None) -> str:
         f"  local endpoint: {facts['local']}",
         f"  peer endpoint: {peer}",
         *([f"  last heard: {duration(heard)} ago"] if heard is not None else []),
+        *_session(facts["session"]),
         f"  uptime: {duration(facts['uptime_seconds'])}",
     ]
     seconds = facts["uptime_seconds"] - before["uptime_seconds"] if before else 0.0
@@ -23,6 +24,17 @@ def render(facts: Facts, before: Facts | None = None) -> str:
         worker = facts["workers"][direction]
         lines += ["", f"  {title}", *_worker(worker, before["workers"][direction] if before else None, seconds)]
     return "\n".join(lines) + "\n"
+
+
+def _session(session: Facts | None) -> list[str]:
+    if session is None:
+        return ["  protocol: plain (neither encrypted nor authenticated)"]
+    handshake = session["last_handshake_seconds"]
+    return [
+        f"  protocol: secure, {session['cipher'] or 'no session'}",
+        f"  session: {session['state']}, {session['rekeys']} rekeys",
+        *([f"  latest handshake: {duration(handshake)} ago"] if handshake is not None else []),
+    ]
 
 
 def _worker(worker: Facts, before: Facts | None, seconds: float) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from tap2tap import counters, endpoint
-from tap2tap.counters import Block, Count, Counts, Drop, Slot, State
+from tap2tap.arguments import Parser
+from tap2tap.counters import Block, Count, Counts, Drop, Link, Slot, State
 from tap2tap.errors import OK, NoTunnelError
 from tap2tap.render import render
 
@@ -24,14 +25,16 @@ EPILOG = """\
 Frames and bytes are Ethernet frames as they cross the tap (a super-frame counts as the frames that it stands for);
 datagrams are what crosses the UDP socket. The exit code is 7 when there is no such tunnel."""
 
+CIPHERS = {1: "AES-256-GCM", 2: "ChaCha20-Poly1305"}  # by their numbers in the secure protocol
+
 _CLEAR = "\x1b[H\x1b[J"
 
 Facts = dict[str, Any]  # one tunnel; the keys are a contract with those who read --json
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The options of `tap2tap stats`."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         "tap2tap stats", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     result.add_argument("interface", nargs="?", metavar="IFACE", help="show this tunnel only")
@@ -58,6 +61,15 @@ def _seconds(text: str) -> float:
 def stats(argv: Sequence[str]) -> int:
     """Run the command; return the exit code. Raises NoTunnelError."""
     options = parser().parse_args(argv)
+    try:
+        return _show(options)
+    except KeyboardInterrupt:
+        if not options.watch:
+            raise
+        return OK
+
+
+def _show(options: argparse.Namespace) -> int:
     before: dict[int, Facts] = {}
     while True:
         tunnels = [facts for facts in read(everywhere=options.all) if options.interface in (None, facts["interface"])]
@@ -73,10 +85,7 @@ def stats(argv: Sequence[str]) -> int:
         if not options.watch:
             return OK
         before = {facts["pid"]: facts for facts in tunnels}
-        try:
-            time.sleep(options.watch)
-        except KeyboardInterrupt:
-            return OK
+        time.sleep(options.watch)
 
 
 def read(*, everywhere: bool) -> list[Facts]:
@@ -109,8 +118,22 @@ def describe(block: Block) -> Facts:
         "local": str(local) if local else None,
         "peer": str(peer) if peer else None,
         "peer_heard_seconds": round((now - heard) / 1e9, 3) if heard else None,
+        "session": _session(slots, now),
         "uptime_seconds": round((now - slots[Slot.STARTED]) / 1e9, 3),
         "workers": {"outbound": _worker(block.outbound), "inbound": _worker(block.inbound)},
+    }
+
+
+def _session(slots: memoryview, now: int) -> Facts | None:
+    """The secure link; None for the plain protocol."""
+    if slots[Slot.LINK] == Link.NONE:
+        return None
+    cipher, handshake = slots[Slot.CIPHER], slots[Slot.HANDSHAKE]
+    return {
+        "state": Link(slots[Slot.LINK]).name.lower() if slots[Slot.LINK] in list(Link) else "unknown",
+        "cipher": CIPHERS.get(cipher),
+        "last_handshake_seconds": round((now - handshake) / 1e9, 3) if handshake else None,
+        "rekeys": slots[Slot.REKEYS],
     }
 
 

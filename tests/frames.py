@@ -71,7 +71,7 @@ def fold(data: bytes) -> int:
     """The ones-complement sum of the 16-bit words of `data`, by the book (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
@@ -111,7 +111,7 @@ def build(flow: Flow, payload: bytes, *, partial: bool = False) -> bytes:
         network = network[:10] + struct.pack(">H", ~fold(network) & 0xFFFF) + network[12:]
         ether = 0x0800
     else:
-        following = [number for number, _ in flow.extensions][1:] + [protocol]
+        following = [*(number for number, _ in flow.extensions), protocol][1:]
         chain = b"".join(
             bytes((after, (2 + len(body)) // 8 - 1)) + body
             for (_, body), after in zip(flow.extensions, following, strict=False)

@@ -6,6 +6,7 @@ A SOCK_SEQPACKET pair keeps frames apart as a tap does; what it lacks is a kerne
 import json
 import mmap
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -27,6 +28,17 @@ from tap2tap.workers.worker import Cable
 ROOT = Path(__file__).parents[1]
 BUFFER = 8 << 20  # bytes that may wait in a socket: no test may depend on how fast the other side is
 TIMEOUT = 10.0
+
+
+def frame(size: int, seed: int = 0) -> bytes:
+    """A frame of an EtherType for experiments."""
+    header = bytes.fromhex("020000000002 020000000001 88b5")
+    return header + random.Random(seed).randbytes(size - len(header))
+
+
+def run(count: int, size: int) -> list[bytes]:
+    """Different frames of one size."""
+    return [frame(size, seed) for seed in range(count)]
 
 
 def roomy(sock: socket.socket) -> socket.socket:

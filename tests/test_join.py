@@ -117,8 +117,7 @@ def mutate(cut: list[bytes], data: st.DataObject, flow: Flow) -> None:
             piece, payload = frames.dissect(bytes(frame))
         except Exception:  # damaged before
             return
-        field, value = data.draw(st.sampled_from(CHANGES))
-        frame = bytearray(frames.build(replace(piece, **{field: value}), payload))
+        frame = bytearray(altered(frames.build(piece, payload), *data.draw(st.sampled_from(CHANGES))))
     cut[index] = bytes(frame)
 
 

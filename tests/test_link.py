@@ -327,8 +327,7 @@ def test_a_learnt_endpoint_is_not_pestered_for_ever() -> None:
 
 def with_keys(home: CableKeys, vps: CableKeys, *, both_know: bool = False) -> Cable:
     cable = Cable()
-    cable.network.hosts.clear()
-    cable.network.wire.clear()
+    cable.network = Network()
     cable.vps = Host(cable.network, vps, VPS, remote=HOME if both_know else None)
     cable.home = Host(cable.network, home, HOME, remote=VPS)
     cable.network.run(100)

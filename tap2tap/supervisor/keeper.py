@@ -66,9 +66,10 @@ class Keeper:
         return theirs
 
     @property
-    def fd(self) -> int:
-        """What to poll for notices of the inbound worker."""
-        return self._ends["inbound"].sock.fileno()
+    def waiting(self) -> dict[int, Callable[[], None]]:
+        """What to do when the inbound worker's channel is readable; empty between two lives of that worker."""
+        end = self._ends["inbound"]
+        return {} if end.deserted else {end.sock.fileno(): self.read}
 
     def start(self) -> None:
         """Begin, with the cable unplugged; the workers run."""
@@ -83,6 +84,10 @@ class Keeper:
                 self._do(self._link.proved(now, notice.index, notice.source))
             else:
                 self._do(self._link.received(now, notice.datagram, notice.source))
+
+    def move(self, remote: Endpoint) -> None:
+        """The configured remote has another address now."""
+        self._link.remote = remote
 
     def deadline(self) -> float:
         """When `tick` is next needed, in monotonic seconds."""

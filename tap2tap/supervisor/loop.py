@@ -2,55 +2,91 @@
 
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from tap2tap import log
+from tap2tap import endpoint, log
+from tap2tap.counters import Slot
 from tap2tap.errors import CANNOT_START, TAP_GONE, StartError
 from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.keeper import Keeper
+from tap2tap.supervisor.resolver import Resolver
 from tap2tap.supervisor.signals import Signals
+from tap2tap.workers.worker import Cable
 
 LOOK = 1.0  # seconds between two looks at the heartbeats
 
 
-def watch(workers: Sequence[Child], stop: Signals, hooks: Hooks, keeper: Keeper | None) -> None:
-    """Replace workers that die or hang and keep the link, where there is one, until a stop signal comes.
+class Watch:
+    """What the supervisor watches over: the workers, the link and the remote's name where there are such."""
 
-    Raises StartError when a worker says that no successor could do better.
-    """
-    next_look = time.monotonic() + LOOK
-    while True:
-        now = time.monotonic()
-        due = [next_look, *(worker.restart_at for worker in workers if worker.restart_at is not None)]
-        waiting = {stop.fd: lambda: None, **hooks.waiting}
-        if keeper:
-            due.append(keeper.deadline())
-            waiting[keeper.fd] = keeper.read
-        _turn(waiting, max(0.0, min(due) - now))
-        if number := stop.stop():
+    def __init__(
+        self,
+        cable: Cable,
+        workers: Sequence[Child],
+        stop: Signals,
+        hooks: Hooks,
+        keeper: Keeper | None,
+        resolver: Resolver | None,
+    ) -> None:
+        self._cable = cable
+        self._workers = workers
+        self._stop = stop
+        self._hooks = hooks
+        self._keeper = keeper
+        self._resolver = resolver
+        self._next_look = time.monotonic() + LOOK
+
+    def run(self) -> None:
+        """Replace workers that die or hang, keep the link, until a stop signal comes.
+
+        Raises StartError when a worker says that no successor could do better.
+        """
+        while not self._turn():
+            for worker in self._workers:
+                _mend(worker)
+            now = time.monotonic()
+            if self._keeper and now >= min(self._keeper.deadline(), self._next_look):
+                self._keeper.tick()
+            if now >= self._next_look:
+                self._next_look = now + LOOK
+                self._look(now)
+
+    def _turn(self) -> bool:
+        """Wait for something to do, and do what came over a descriptor; whether a stop signal has come."""
+        due = [self._next_look, *(worker.restart_at for worker in self._workers if worker.restart_at is not None)]
+        waiting = self._hooks.waiting
+        if self._keeper:
+            due.append(self._keeper.deadline())
+            waiting |= self._keeper.waiting
+        if self._resolver:
+            waiting |= self._resolver.waiting
+        poll = select.poll()
+        for fd in (self._stop.fd, *waiting):
+            poll.register(fd, select.POLLIN)
+        ready = poll.poll(max(0.0, min(due) - time.monotonic()) * 1000 + 1)
+        if number := self._stop.stop():
             log.info("stopping", signal=number.name)
-            return
-        for worker in workers:
-            _mend(worker)
-        now = time.monotonic()
-        if keeper and (now >= keeper.deadline() or now >= next_look):
-            keeper.tick()
-        if now >= next_look:
-            next_look = now + LOOK
-            for worker in workers:
-                if worker.hung():
-                    log.warning("worker hangs, killing it", worker=worker.role)
-                    worker.kill()
+            return True
+        for fd, _ in ready:
+            waiting.get(fd, lambda: None)()
+        return False
 
+    def _look(self, now: float) -> None:
+        for worker in self._workers:
+            if worker.hung():
+                log.warning("worker hangs, killing it", worker=worker.role)
+                worker.kill()
+        if self._resolver:
+            self._resolve(self._resolver, now)
 
-def _turn(waiting: Mapping[int, Callable[[], None]], seconds: float) -> None:
-    """Wait until a descriptor becomes readable, at most so long, and do what waits for it."""
-    poll = select.poll()
-    for fd in waiting:
-        poll.register(fd, select.POLLIN)
-    for fd, _ in poll.poll(seconds * 1000 + 1):
-        waiting[fd]()
+    def _resolve(self, resolver: Resolver, now: float) -> None:
+        slots = self._cable.block.slots
+        resolver.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
+        if self._keeper:
+            self._keeper.move(resolver.known)
+        elif endpoint.load(slots, Slot.PEER) != resolver.known:
+            endpoint.store(slots, Slot.PEER, resolver.known)
 
 
 def _mend(worker: Child) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import gc
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tap2tap import counters, cpus, device, endpoint, log, privileges
 from tap2tap.config import NOBODY, Config
@@ -18,7 +18,8 @@ from tap2tap.supervisor.aside import aside
 from tap2tap.supervisor.child import Child, Loop
 from tap2tap.supervisor.hooks import Hooks, Interrupted
 from tap2tap.supervisor.keeper import Keeper
-from tap2tap.supervisor.loop import watch
+from tap2tap.supervisor.loop import Watch
+from tap2tap.supervisor.resolver import Resolver
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
@@ -37,16 +38,16 @@ def run(config: Config) -> int:
     with contextlib.closing(Hooks(config.programs)) as hooks:
         hooks.start()
         keys = read_keys(config.key) if config.key else None
-        if keys is None:
-            log.warning("no --key: frames are neither encrypted nor authenticated")
-        remote = endpoint.resolve(*config.remote) if config.remote else None
-        with make_cable(config, remote) as cable:
+        remotes = endpoint.resolve(*config.remote) if config.remote else []
+        with make_cable(config, remotes) as cable, make_resolver(cable, config) as resolver:
             aside(lambda: device.link_up(cable.name, config.tap_mtu, segments(config)))
             facts = describe(cable, config)
             try:
                 hooks.run("up", cable.name, facts, stop)
             except Interrupted:
                 return OK
+            if keys is None:
+                log.warning("no --key: frames are neither encrypted nor authenticated")
             privileges.drop(*identity(config))
             keeper = make_keeper(cable, keys, hooks, facts)
             workers = hire(cable, config, keeper)
@@ -56,7 +57,7 @@ def run(config: Config) -> int:
                 announce(cable)
                 if keeper:
                     keeper.start()
-                watch(workers, stop, hooks, keeper)
+                Watch(cable, workers, stop, hooks, keeper, resolver).run()
             finally:
                 cable.block.slots[Slot.STATE] = State.STOPPING
                 for worker in workers:
@@ -66,16 +67,17 @@ def run(config: Config) -> int:
 
 
 @contextlib.contextmanager
-def make_cable(config: Config, remote: Endpoint | None) -> Iterator[Cable]:
+def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
     """Make the tap, the socket and the counter block, and see to their end. Raises Tap2tapError."""
     with contextlib.ExitStack() as stack:
         tap = device.open_tap(config.interface)
         stack.callback(os.close, tap.fd)
         offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
         sock = stack.enter_context(endpoint.open_socket(config.bind, config.port))
-        if remote is not None and not endpoint.reaches(sock, remote):
+        remote = next((each for each in remotes if endpoint.reaches(sock, each)), None)
+        if remotes and remote is None:
             raise UsageError(
-                f"--remote {remote} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
+                f"--remote {remotes[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
             )
         trains = config.offload and endpoint.enable_gro(sock) and endpoint.can_segment(sock)
         log.debug("offloads", tap=",".join(offloads) or "none", socket="trains" if trains else "none")
@@ -131,6 +133,21 @@ def make_keeper(cable: Cable, keys: CableKeys | None, hooks: Hooks, facts: Mappi
         hooks.ask(f"peer-{event}", cable.name, {**facts, "TAP2TAP_PEER": str(peer or "")})
 
     return Keeper(cable, keys, read_timers(os.environ.get("TAP2TAP_TIMERS", "")), told)
+
+
+@contextlib.contextmanager
+def make_resolver(cable: Cable, config: Config) -> Iterator[Resolver | None]:
+    """Make what looks the remote's name up again, where it is a name, and see to its end."""
+    if config.remote is None or cable.remote is None or endpoint.is_address(config.remote[0]):
+        yield None
+        return
+    host, port = config.remote
+
+    def lookup() -> list[Endpoint]:
+        return [each for each in endpoint.resolve(host, port) if endpoint.reaches(cable.sock, each)]
+
+    with contextlib.closing(Resolver(lookup, cable.remote)) as resolver:
+        yield resolver
 
 
 def read_timers(text: str) -> Timers:

@@ -61,6 +61,7 @@ class RowSums:
 
     The rows are `width` bytes each, the first at `offset` in `array`, one every `stride` bytes, `count` of them; an odd
     last byte counts as if a zero byte followed it. Views and result are allocated once. At most 128 KiB a row.
+    A slice of it sums those rows only, to the same place.
     """
 
     __slots__ = ("_odd", "_words", "sums")
@@ -71,6 +72,13 @@ class RowSums:
         if width % 2:
             self._odd = np.ndarray((count,), np.uint8, array, offset + width - 1, (stride,))
         self.sums: Sums = np.zeros(count, np.uint32)
+
+    def __getitem__(self, rows: slice) -> "RowSums":
+        part = RowSums.__new__(RowSums)
+        part._words = self._words[rows]
+        part._odd = None if self._odd is None else self._odd[rows]
+        part.sums = self.sums[rows]
+        return part
 
     def add(self) -> Sums:
         """The sums, (count,) uint32, not folded. The array is reused by the next call."""

@@ -11,18 +11,20 @@ ids other than they had.
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from tap2tap.vnet import NO_OFFLOAD, VIRTIO_NET_HDR_GSO_UDP_L4
 from tap2tap.workers.checksum import MalformedError, Sums, Words
 from tap2tap.workers.headers import ACK, FIN, PSH, RST, SYN, U16, U32, URG, locate
 from tap2tap.workers.run import Piece, Run, Shape
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import MAX_SEGMENTS, Train
+
+Mask = npt.NDArray[np.bool_]
 
 _SHORTEST = 14 + 20 + 8 + 1  # bytes of a joinable frame: Ethernet, IPv4, UDP, payload
 _IP_DF = 0x4000  # IP_DF in include/net/ip.h
-_MAX_FRAMES = 128  # in a super-frame: UDP_MAX_SEGMENTS in linux/udp.h
 _ATTEMPTS = 16  # runs to be tried in one train: for hostile ones each may cost more than it saves
-_RUNS = 128  # runs to be remembered
+_RUNS = 32  # shapes of frames to be remembered
 _SIZES = 128  # sizes of frames whose vectors are remembered
 
 
@@ -34,7 +36,7 @@ class Joiner:
         self._udp = udp
         self._plain = memoryview(NO_OFFLOAD)
         self._singles: dict[tuple[int, int], list[Piece]] = {}
-        self._runs: dict[tuple[int, Shape, int, int, bool], Run] = {}
+        self._runs: dict[tuple[int, Shape], Run] = {}
 
     def join(self, train: Train) -> Iterator[Piece]:
         """Yield (vector, frames): what os.writev gets, a virtio_net_hdr first, and how many frames that stands for.
@@ -42,10 +44,10 @@ class Joiner:
         Every frame of the train is in exactly one vector, in order. A vector is valid until the next call or until the
         train changes. The train is only read. Raises nothing, whatever it holds.
         """
-        if train.count < 2 or train.size < _SHORTEST:
+        if train.count < 2 or train.size < _SHORTEST or train.count * train.size > len(train.buffer):
             return iter(self._one_by_one(train))
         shape = self._shape(train, 0)
-        piece = self._join(train, shape, 0) if shape else None
+        piece = self._join(train, shape, 0, train.count) if shape else None
         if piece and piece[1] == train.count:
             return iter((piece,))
         return iter(self._mixed(train, shape, piece))
@@ -75,26 +77,25 @@ class Joiner:
         singles = self._one_by_one(train)
         count = train.count
         shapes = {shape, self._shape(train, count // 3), self._shape(train, 2 * count // 3)} - {None}
-        if not shapes:
+        masks = [_continued(train, shape) for shape in shapes if shape]
+        if not masks:
             return singles
-        pieces: list[Piece] = []
-        done = 0
-        if piece:
-            pieces.append(piece)
-            done = piece[1]
-        attempts = 0
-        for first in sorted({first for shape in shapes for first in _candidates(train, shape)}):
-            if first < max(1, done):  # behind us, or tried already
-                continue
-            if attempts == _ATTEMPTS:
+        continued = np.logical_or.reduce(masks).tobytes()
+        pieces = [piece] if piece else []
+        done = piece[1] if piece else 0  # frames that are in `pieces`
+        at = done or 1  # where to look on; the first frame has been tried
+        for _ in range(_ATTEMPTS):
+            first = continued.find(1, at)
+            if first < 0:
                 break
-            attempts += 1
+            at = first + 1
+            end = continued.find(0, first)
             found = self._shape(train, first)
-            piece = self._join(train, found, first) if found else None
+            piece = self._join(train, found, first, (end if end > 0 else count - 1) - first + 1) if found else None
             if piece:
                 pieces += singles[done:first]
                 pieces.append(piece)
-                done = first + piece[1]
+                done = at = first + piece[1]
         return pieces + singles[done:] if pieces else singles
 
     def _shape(self, train: Train, index: int) -> Shape | None:
@@ -120,15 +121,15 @@ class Joiner:
             return None
         return kind, l3, l4, hl, size
 
-    def _join(self, train: Train, shape: Shape, first: int) -> Piece | None:
-        """Join as many frames as possible, beginning with this one; None if that is but one."""
+    def _join(self, train: Train, shape: Shape, first: int, count: int) -> Piece | None:
+        """Join as many of `count` frames as possible, beginning with frame `first`; None if that is but one."""
         kind, l3, l4, hl, size = shape
         v4 = l4 - l3 == 20
         mss = size - hl
         buffer = train.buffer
         at = first * size
         most = 1 + (65535 - (size - l3 if v4 else size - l4)) // mss  # the IP length has 16 bits
-        count = min(train.count - first, most, _MAX_FRAMES)
+        count = min(count, most, MAX_SEGMENTS)
         last = train.last if first + count == train.count else size
         if last <= hl:  # it has no payload, or is not of this flow at all
             count, last = count - 1, size
@@ -149,24 +150,25 @@ class Joiner:
             if step > 1 or not (step or buffer[at + l3 + 6]):
                 return None
 
-        key = (id(train.array), shape, first, count, last == size)
+        key = (id(train.array), shape)
         run = self._runs.get(key)
-        if run is None:
+        if run is None or run.places < train.count:
             if len(self._runs) >= _RUNS:  # hostile traffic may come in every shape
                 self._runs.clear()
-            run = self._runs[key] = Run(train, shape, first, count, last)
-        found = run.match(seq, ident, step, last, train.vouched)
-        return run.piece(found, last) if found > 1 else None
+            run = self._runs[key] = Run(train, shape)
+        run.select(first, count, last)
+        found = run.match(seq, ident, step, train.vouched)
+        return run.piece(found) if found > 1 else None
 
 
-def _candidates(train: Train, shape: Shape) -> list[int]:
-    """Where, in a train of this shape, a frame seems to be continued by the next; a hint, it may be wrong."""
+def _continued(train: Train, shape: Shape) -> Mask:
+    """Which frames of a train, (count - 1,) bool, seem to be continued by the next; a hint, it may be wrong."""
     kind, l3, l4, hl, size = shape
     if kind == VIRTIO_NET_HDR_GSO_UDP_L4:
         start = l3 + 12 if l4 - l3 == 20 else l3 + 8  # addresses and ports
         flows: Words = np.ndarray((train.count, (l4 + 4 - start) // 2), np.uint16, train.array, start, (size, 2))
-        continued = (flows[1:] == flows[:-1]).all(axis=1)
-    else:
-        seqs: Sums = np.ndarray((train.count,), ">u4", train.array, l4 + 4, (size,))
-        continued = np.diff(seqs.astype(np.uint32)) == size - hl
-    return [int(index) for index in np.flatnonzero(continued)]
+        same: Mask = np.logical_and.reduce(flows[1:] == flows[:-1], axis=1)
+        return same
+    seqs: Sums = np.ndarray((train.count,), ">u4", train.array, l4 + 4, (size,))
+    steps: Sums = np.diff(seqs.astype(np.uint32))
+    return np.equal(steps, size - hl)

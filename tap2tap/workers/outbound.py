@@ -24,6 +24,9 @@ def outbound(cable: Cable, channel: socket.socket | None) -> NoReturn:
     ready = poller(cable.tap, channel)
     while True:
         counts[Count.BEAT] += 1
+        keepalive, address = stage.keepalive(), peer.current()
+        if keepalive is not None and address is not None:
+            counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)
         ready.poll(BEAT)
         for train in reader.trains():
             counts[Count.BEAT] += 1
@@ -36,6 +39,3 @@ def outbound(cable: Cable, channel: socket.socket | None) -> NoReturn:
             sealed = stage.seal(train)
             if sealed is not None:
                 sender.send(sealed, address)
-        keepalive, address = stage.keepalive(), peer.current()
-        if keepalive is not None and address is not None:
-            counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)

@@ -20,26 +20,24 @@ class Doorkeeper:
         self._at = at
         self._heard = heard
         self._fixed = fixed
-        known = load(slots, at)
-        self.peer: SockAddr | None = known.sockaddr(family) if known else None
+        self._peer = Address(slots, at, family)
 
     def admits(self, source: SockAddr, now: int) -> bool:
         """Whether something valid from `source` comes in at `now`; it is noted that the peer was heard then."""
-        if source != self.peer and not self._moves(source, now):
+        if source != self._peer.current() and not self._moves(source, now):
             return False
         self._slots[self._heard] = now
         return True
 
     def _moves(self, source: SockAddr, now: int) -> bool:
-        if self._fixed or (self.peer is not None and now - self._slots[self._heard] < SILENCE):
+        if self._fixed or (self._peer.current() is not None and now - self._slots[self._heard] < SILENCE):
             return False
-        self.peer = source
         store(self._slots, self._at, from_sockaddr(source))
         return True
 
 
 class Address:
-    """The peer's address as the outbound worker needs it: read again only when the inbound worker has changed it."""
+    """The peer's address in the form that sockets take: read again only when someone has changed it."""
 
     def __init__(self, slots: memoryview, at: int, family: int) -> None:
         self._slots = slots

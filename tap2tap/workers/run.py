@@ -25,7 +25,7 @@ from tap2tap.workers.headers import (
     UDP_CHECK,
     set_lengths,
 )
-from tap2tap.workers.train import Bytes, Train
+from tap2tap.workers.train import MAX_SEGMENTS, Bytes, Train
 
 Piece = tuple[list[memoryview], int]  # what os.writev gets, and how many frames that is
 Shape = tuple[int, int, int, int, int]  # gso_type; where IP, transport and payload begin; size of the frames
@@ -36,60 +36,81 @@ _ONE16 = np.array(1, np.uint16)
 
 
 class Run:
-    """The views of `count` frames of a train, from frame `first` on, and the scratch memory for their prediction.
+    """The views of frames of one shape in the buffer of a train, and the scratch memory for their prediction.
 
-    It depends on the buffer of the train and on the shape, not on what the frames hold, so it can be used again.
-    `last` is the length of the last frame in bytes; whether it is a short one is all that is remembered of it.
+    It depends on the buffer and on the shape, not on what the frames hold, so it is made once: `select` some frames,
+    `match` them, make a `piece` of those that matched. Selecting the same frames again costs nothing.
     """
 
-    def __init__(self, train: Train, shape: Shape, first: int, count: int, last: int) -> None:
+    def __init__(self, train: Train, shape: Shape) -> None:
+        """Room for the frames that the train has now, and some more: `places`."""
         kind, l3, l4, hl, size = shape
+        array, buffer = train.array, train.buffer
         tcp = kind != VIRTIO_NET_HDR_GSO_UDP_L4
-        array, buffer, at = train.array, train.buffer, first * size
         check = l4 + (TCP_CHECK if tcp else UDP_CHECK)
+        places = self.places = min(max(train.count, MAX_SEGMENTS), len(buffer) // size)
         self._shape = shape
         self._tcp = tcp
         self._v4 = l4 - l3 == 20
-        self._count = count
-        self._frame = buffer[at : at + size]
-        self._final = buffer[at + (count - 1) * size :]
-        self._array = array  # kept, so that its id() stays taken as long as the run is cached
+        self._buffer = buffer  # it keeps the array, so the id() of that stays taken as long as this is cached
 
-        self._came: Bytes = np.ndarray((count, hl), np.uint8, array, at, (size, 1))  # the headers in the train
-        self._came_checks = column(array, at + check, size, count)
-        self._copied = bytearray(count * hl)  # the same, as bytes
-        self._copy: Bytes = np.frombuffer(self._copied, np.uint8).reshape(count, hl)
+        self._all_came: Bytes = np.ndarray((places, hl), np.uint8, array, 0, (size, 1))  # the headers in the train
+        self._all_came_checks = column(array, check, size, places)
+        self._all_sums = RowSums(array, l4, size, size - l4, places)
+        self._payloads = [buffer[at + hl : at + size] for at in range(0, places * size, size)]
 
+        self._copied = bytearray(places * hl)  # the headers that came
+        self._all_copy: Bytes = np.frombuffer(self._copied, np.uint8).reshape(places, hl)
+        self._predicted = bytearray(places * hl)  # the headers that should have come
+        flat: Bytes = np.frombuffer(self._predicted, np.uint8)
+        self._all_rows = flat.reshape(places, hl)
+        self._all_ids = column(flat, l3 + 4, hl, places)
+        self._all_ip_checks = column(flat, l3 + 10, hl, places)
+        self._all_checks = column(flat, check, hl, places)
+        self._all_seqs: Sums = np.ndarray((places if tcp else 0,), ">u4", flat, l4 + 4, (hl,))
+        self._all_steps: Sums = np.arange(places, dtype=np.uint32) * np.uint32(size - hl)
+        self._all_values: Sums = np.zeros(places, np.uint32)
+        self._wrong = bytearray(places)  # 1 for a frame whose checksum is wrong
+        self._all_mask = np.frombuffer(self._wrong, np.bool_)
         self._head = memoryview(bytearray(hl))  # of a frame that is neither the first nor the last
         self._template: Bytes = np.frombuffer(self._head, np.uint8)
-        self._predicted = bytearray(count * hl)  # the headers that should have come
-        flat: Bytes = np.frombuffer(self._predicted, np.uint8)
-        self._rows = flat.reshape(count, hl)
-        self._ids = column(flat, l3 + 4, hl, count)
-        self._ip_checks = column(flat, l3 + 10, hl, count)
-        self._checks = column(flat, check, hl, count)
-        self._seqs: Sums = np.ndarray((count if tcp else 0,), ">u4", flat, l4 + 4, (hl,))
-        self._steps: Sums = np.arange(count, dtype=np.uint32) * np.uint32(size - hl)
-        self._values: Sums = np.zeros(count, np.uint32)
 
-        full = count if last == size else count - 1
-        self._sums = RowSums(array, at + l4, size, size - l4, full)
-        self._wrong = bytearray(full)  # 1 for a frame whose checksum is wrong
-        self._mask = np.frombuffer(self._wrong, np.bool_)
-
-        self._header = memoryview(bytearray(VNET_LENGTH + hl))
-        self._vector = [self._header]
-        self._vector += [buffer[start + hl : start + size] for start in range(at, at + count * size, size)]
         self._base = self._pseudo = self._ident = 0
+        self._last = size
+        self._selected = (0, 0, 0)
+        self.select(0, 2, size)
 
-    def match(self, seq: int, ident: int, step: int, last: int, vouched: bool) -> int:
+    def select(self, first: int, count: int, last: int) -> None:
+        """Look at `count` frames of the train, at least 2, from frame `first` on; the last has `last` bytes."""
+        hl, size = self._shape[3:]
+        full = count if last == size else count - 1
+        self._last = last
+        if self._selected == (first, count, full):
+            return
+        self._selected = (first, count, full)
+        self._count, self._full = count, full
+        there, here = slice(first, first + count), slice(count)
+        at = first * size
+        self._frame = self._buffer[at : at + size]
+        self._final = self._buffer[at + (count - 1) * size :]
+        self._came, self._came_checks = self._all_came[there], self._all_came_checks[there]
+        self._sums = self._all_sums[first : first + full]
+        self._copy, self._rows = self._all_copy[here], self._all_rows[here]
+        self._ids, self._ip_checks = self._all_ids[here], self._all_ip_checks[here]
+        self._checks, self._seqs = self._all_checks[here], self._all_seqs[here]
+        self._steps, self._values = self._all_steps[here], self._all_values[here]
+        self._mask = self._all_mask[:full]
+        self._header = memoryview(bytearray(VNET_LENGTH + hl))  # its own, as the piece made of it may be in use still
+        self._vector = [self._header, *self._payloads[there]]
+
+    def match(self, seq: int, ident: int, step: int, vouched: bool) -> int:
         """How many of the frames belong together, beginning with the first; 1 is none.
 
         `seq` and `ident` are the TCP sequence number and the IPv4 id of the first, and the ids grow by `step`, 0 or 1.
         Unless `vouched`, transport checksums are verified. The shape has been: see Joiner.
         """
         _, l3, l4, hl, size = self._shape
-        count, frame, predicted = self._count, self._frame, self._predicted
+        count, last, frame, predicted = self._count, self._last, self._frame, self._predicted
         self._ident = ident
         self._predict(seq, step)
         if self._tcp:  # what is different in the first frame, and in the last
@@ -106,17 +127,16 @@ class Run:
             return 1
         addresses = frame[l3 + 12 : l4] if self._v4 else frame[l3 + 8 : l4]
         self._pseudo = remainder(addresses) + (IPPROTO_TCP if self._tcp else IPPROTO_UDP)
-        return found if vouched else min(found, self._first_wrong(last))
+        return found if vouched else self._right(found)
 
-    def piece(self, found: int, last: int) -> Piece:
+    def piece(self, found: int) -> Piece:
         """The super-frame of the first `found` frames, at least 2: their headers as one, with the whole lengths.
 
-        The header is what a virtio-net driver writes: NEEDS_CSUM, the sum of the pseudo-header in the checksum field.
+        Its header is what a virtio-net driver writes: NEEDS_CSUM, the sum of the pseudo-header in the checksum field.
         """
         kind, l3, l4, hl, size = self._shape
         frame, header, tcp = self._frame, self._header, self._tcp
-        if found < self._count:
-            last = size
+        last = self._last if found == self._count else size
         extra = (found - 2) * (size - hl) + last - hl  # bytes of payload after that of the first
         check = TCP_CHECK if tcp else UDP_CHECK
         if tcp and frame[l4 + 13] & CWR:
@@ -165,10 +185,10 @@ class Run:
     def _first_difference(self) -> int:
         """The first frame that must not be joined to those before it, or the number of frames."""
         _, _, l4, hl, _ = self._shape
-        came, predicted = self._copied, self._predicted
+        count, came, predicted = self._count, self._copied, self._predicted
         np.copyto(self._copy, self._came)
-        if came == predicted:
-            return self._count
+        if came[: count * hl] == predicted[: count * hl]:
+            return count
         first = int((self._copy != self._rows).argmax()) // hl
         if first and self._tcp:  # it may be the last of the run, and differ by FIN or PSH only
             at = first * hl
@@ -176,14 +196,20 @@ class Run:
             first += predicted[at : at + hl] == came[at : at + hl]
         return first
 
-    def _first_wrong(self, last: int) -> int:
-        """The first frame with a wrong transport checksum, or the number of frames."""
-        l4, size = self._shape[2], self._shape[4]
-        full = len(self._wrong)
-        sums = self._sums.add()
-        np.remainder(sums, _ONES32, out=sums)
-        np.not_equal(sums, native(-(self._pseudo + size - l4)), out=self._mask)
-        first = self._wrong.find(1)
-        if first >= 0 or full == self._count:
-            return first if first >= 0 else full
-        return full + (remainder(self._final[l4:last]) == -(self._pseudo + last - l4) % ONES)
+    def _right(self, found: int) -> int:
+        """How many of the first `found` frames precede the first with a wrong transport checksum."""
+        _, _, l4, _, size = self._shape
+        full = self._full
+        sums, mask = self._sums, self._mask
+        if found < full:
+            full = found
+            sums, mask = sums[:full], mask[:full]
+        values = sums.add()
+        np.remainder(values, _ONES32, out=values)
+        np.not_equal(values, native(-(self._pseudo + size - l4)), out=mask)
+        first = self._wrong.find(1, 0, full)
+        if first >= 0:
+            return first
+        if found > full:  # the short one
+            full += remainder(self._final[l4 : self._last]) == -(self._pseudo + self._last - l4) % ONES
+        return full

@@ -3,16 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import tap2tap
+from tap2tap import rootless
 from tap2tap.lab import Lab
 from tests.bench.peers import DEVICE, ROOT, Cable, MissingError, Peer, first_line
-
-
-def in_user_namespace() -> bool:
-    """Whether root here is somebody else outside."""
-    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
 
 
 class Tap2tap(Peer):
@@ -43,7 +38,7 @@ class Tap2tap(Peer):
         cable = Cable(lab)
         left, right = self.arguments(cable)
         # In a user namespace no other user exists to become.
-        user = ["--uid", "0", "--gid", "0"] if in_user_namespace() else []
+        user = ["--uid", "0", "--gid", "0"] if rootless.inside() else []
         cable.start("right", [*self.command(), "-i", DEVICE, *user, *right])
         cable.start("left", [*self.command(), "-i", DEVICE, "--remote", lab.right.ipv4, *user, *left])
         return cable

@@ -53,7 +53,7 @@ class Link:
         self._keepalive, self._hardware_aes, self._random = keepalive, hardware_aes, random
         self._timers = timers or Timers()
         self._identity = Identity(keys)
-        self._notes = Sparingly()
+        self._notes, self._second_looks = Sparingly(), Sparingly(1.0)
         self._responder = Responder(
             self._identity, keepalive=keepalive, hardware_aes=hardware_aes, random=random, timers=self._timers
         )
@@ -202,11 +202,12 @@ class Link:
 
     def _refuse(self, now: float, datagram: bytes, source: Endpoint) -> None:
         self._unauthentic += 1
-        if not self._notes.allows(now, "authentication"):
+        if not self._second_looks.allows(now, "stranger"):
             return  # before the second hash: a stranger costs one
         if self._identity.is_our_own(datagram):
-            self._note("our own handshake came back: do both ends use the same key file?", source=source)
-        else:
+            if self._notes.allows(now, "reflected"):
+                self._note("our own handshake came back: do both ends use the same key file?", source=source)
+        elif self._notes.allows(now, "authentication"):
             self._note("a handshake failed authentication: is the other key file of this cable there?", source=source)
 
     # Small things.

@@ -62,10 +62,11 @@ class Handshake:
 
 
 class SupervisorEnd:
-    """The end that orders. `sock` is its own."""
+    """The end that orders. `sock` is its own; `deserted` says that the worker at the other end is dead."""
 
     def __init__(self, sock: socket.socket, counts: Counts) -> None:
         self.sock = sock
+        self.deserted = False
         self._counts = counts
         sock.setblocking(False)
 
@@ -82,7 +83,8 @@ class SupervisorEnd:
                 packed = self.sock.recv(256)
             except OSError:
                 return
-            if not packed:  # the worker is gone
+            if not packed:
+                self.deserted = True
                 return
             source = endpoint.unpack(packed[1:_ENDPOINT])
             if packed[:1] == _PROVED:
