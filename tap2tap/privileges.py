@@ -79,10 +79,15 @@ def drop(uid: int, gid: int) -> None:
             f"cannot become uid {uid} and gid {gid}: {error.strerror}: choose others with --uid and --gid"
         ) from error
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(PR_SET_DUMPABLE, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core()  # a change of the uid has undone it
     header = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0)
     _libc.capset(header, bytes(24))
+
+
+def leave_no_core() -> None:
+    """Never write the memory of this process, with the keys in it, to a file; nor let equals look into it."""
+    _prctl(PR_SET_DUMPABLE, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _drop_groups() -> None:

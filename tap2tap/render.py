@@ -82,7 +82,7 @@ def size(octets: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 5 s, 1 min 5 s, 2 h 1 min 5 s, 3 d 2 h."""
+    """Seconds for people: 5 s, 1 min 5 s, 2 h 1 min 5 s, 3 d 2 h 1 min 5 s."""
     whole = int(seconds)
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
     while len(parts) > 1 and not parts[0][0]:

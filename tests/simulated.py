@@ -79,7 +79,10 @@ class Host:
         keepalive: int = 25,
         aes: bool = True,
         timers: Timers | None = None,
+        sampled: bool = False,
     ) -> None:
+        """`sampled`: what the workers did is known by the time of the next tick only, not by its own."""
+        self.sampled = sampled
         self.network, self.keys, self.address = network, keys, address
         self.remote, self.keepalive, self.aes, self.timers = remote, keepalive, aes, timers
         self.log: list[tuple[float, Action]] = []
@@ -105,7 +108,7 @@ class Host:
         self.counter = 0
         self.up = False
         self.peer: Endpoint | None = None
-        self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
+        self.ticked = self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
         self.act(self.link.start(self.network.now))
 
     def act(self, actions: list[Action]) -> None:
@@ -148,6 +151,12 @@ class Host:
 
     def tick(self) -> None:
         self.ticks += 1
+        if self.sampled:
+            now, before = self.network.now, self.ticked
+            self.last_sent, self.last_frame_sent, self.last_frame_heard = (
+                now if when > before else when for when in (self.last_sent, self.last_frame_sent, self.last_frame_heard)
+            )
+            self.ticked = now
         traffic = Traffic(
             self.last_sent, self.last_heard, self.last_frame_sent, self.last_frame_heard, self.counter, self.peer
         )
@@ -215,7 +224,7 @@ class Network:
         self.hosts: list[Host] = []
         self.policy: Policy = lambda datagram, source, destination: [(DELAY, datagram, source, destination)]
         self.wire: list[tuple[bytes, Endpoint, Endpoint]] = []  # all that was ever sent
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._nonces: set[tuple[int, int, int]] = set()
         self._links: list[Link] = []  # kept alive, so that an id stands for one link only
@@ -242,13 +251,13 @@ class Network:
 
         self.after(delay, arrive)
 
-    def after(self, delay: float, what: Callable[[], None]) -> None:
+    def after(self, delay: float, what: Callable[[], object]) -> None:
         heapq.heappush(self._heap, (self.now + delay, next(self._order), what))
 
     def every(self, interval: float, until: float, what: Callable[[], object]) -> None:
         """Do something again and again for `until` seconds."""
         for step in range(int(until / interval)):
-            self.after(step * interval, lambda: (what(), None)[1])
+            self.after(step * interval, what)
 
     def run(self, seconds: float) -> None:
         """Let time pass."""

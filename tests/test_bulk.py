@@ -1,6 +1,8 @@
 """Bulk transfers arrive as they were sent, whoever has offloads; what was corrupt before stays as corrupt as it was."""
 
+import os
 import random
+import signal
 import socket
 import struct
 import threading
@@ -120,11 +122,13 @@ def flows(lab: Lab) -> Sequence[frames.Flow]:
     return [replace(flow, tcp=tcp) for flow in (four, six) for tcp in (True, False)]
 
 
-def sent_and_seen(lab: Lab, sent: Sequence[bytes], macs: bytes, mss: int) -> list[Seen]:
-    """Send frames from the left tap; what came out of the right one, super-frames cut again."""
+def sent_and_seen(lab: Lab, tunnel: Tunnel, sent: Sequence[bytes], macs: bytes, mss: int) -> list[Seen]:
+    """Send frames from the left tap, all at once; what came out of the right one, super-frames cut again."""
     seen: list[Seen] = []
     with Wire(lab.left) as left, Wire(lab.right) as right:
+        pid = tunnel.kill_worker("outbound", signal.SIGSTOP)
         left.send(*sent)
+        os.kill(pid, signal.SIGCONT)
         while len(seen) < len(sent):
             found = right.collect(lambda frame: frame[:12] == macs, 1)[0]
             flow, payload = frames.dissect(found.frame)
@@ -138,7 +142,7 @@ def sent_and_seen(lab: Lab, sent: Sequence[bytes], macs: bytes, mss: int) -> lis
 @OFFLOADS
 def test_a_corrupted_frame_arrives_as_corrupted_as_it_was(lab: Lab, options: tuple[str, ...]) -> None:
     mss = 1000
-    with joined(lab.left, lab.right, *options):
+    with joined(lab.left, lab.right, *options) as (client, _):
         for flow in flows(lab):
             good = frames.segments(flow, frames.payload(40 * mss), mss)
             for bad in ([*range(40)], [20], [0, 1, 39], [*range(0, 40, 2)]):
@@ -146,7 +150,7 @@ def test_a_corrupted_frame_arrives_as_corrupted_as_it_was(lab: Lab, options: tup
                 # In the payload, or in the checksum of the transport.
                 check = mss + (4 if flow.tcp else 2)
                 sent = [corrupt(f, where.choice((1, 500, check))) if i in bad else f for i, f in enumerate(good)]
-                seen = sent_and_seen(lab, sent, flow.macs, mss)
+                seen = sent_and_seen(lab, client, sent, flow.macs, mss)
                 assert [frame for frame, _ in seen] == sent
                 assert not any(seen[i].trusted for i in bad)  # the kernel is to look for itself
                 # Between corrupted ones, what is good still travels together.

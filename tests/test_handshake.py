@@ -1,10 +1,14 @@
 """The three messages of the handshake: what they carry, and that nothing else passes for them."""
 
+import hashlib
 import itertools
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from noise.connection import Keypair, NoiseConnection
 
 from tap2tap.keys import CableKeys, public_key
@@ -86,6 +90,43 @@ def test_someone_with_only_the_specification_can_answer_us() -> None:
     assert answer == Answer(0x0A0B0C, Cipher.CHACHA20_POLY1305, 0)
     sealed = wire.aead(answer.cipher, keys.send).encrypt(wire.nonce(answer.cipher, 0), b"frame", None)
     assert bytes(library.decrypt(sealed)) == b"frame"
+
+
+def test_every_byte_is_as_it_was_when_the_protocol_was_written_down() -> None:
+    """Peers of other versions of this program must understand us; the mac keys are computed here by the book."""
+    known = json.loads((Path(__file__).parent / "data" / "handshake.json").read_text())
+    one, other = (known[role] for role in ("initiator", "responder"))
+    psk, cookie = bytes.fromhex(known["psk"]), bytes.fromhex(known["cookie"])
+    private, public = bytes.fromhex(one["private"]), bytes.fromhex(one["public"])
+    shared = X25519PrivateKey.from_private_bytes(private).exchange(
+        X25519PublicKey.from_public_bytes(bytes.fromhex(other["public"]))
+    )
+    text = b"tap2tap secure 1 mac" + psk + public + bytes.fromhex(other["public"])
+    mac_key = hashlib.blake2s(text, key=shared, digest_size=32).digest()
+    assert mac_key.hex() == one["mac_key"]
+
+    home = Identity(CableKeys(private, bytes.fromhex(other["public"]), psk))
+    vps = Identity(CableKeys(bytes.fromhex(other["private"]), public, psk))
+    initiations = []
+    for name, carried in (("first_initiation", handshake.NO_COOKIE), ("second_initiation", cookie)):
+        case = known[name]
+        offer = Offer(case["index"], case["hardware_aes"], case["keepalive"])
+        initiation = Initiation(home, offer, ephemeral=bytes.fromhex(case["ephemeral"]), cookie=carried)
+        assert initiation.datagram.hex() == case["datagram"]
+        mac = hashlib.blake2s(initiation.datagram[:-16], key=mac_key, digest_size=16).digest()
+        assert initiation.datagram[-16:] == mac
+        initiations.append(initiation)
+    assert handshake.challenge(vps, initiations[0].datagram, cookie).hex() == known["challenge"]
+    case = known["response"]
+    answer = Answer(case["index"], Cipher(case["cipher"]), case["keepalive"])
+    received = Received(vps, initiations[1].datagram)
+    response, keys = received.respond(answer, ephemeral=bytes.fromhex(case["ephemeral"]))
+    assert response.hex() == case["datagram"]
+    assert keys.send.hex() == known["responder_sends_with"]
+    assert keys.receive.hex() == known["initiator_sends_with"]
+    assert initiations[1].finish(response)[0] == answer
+    assert wire.keepalive(answer.cipher, keys.receive, answer.index, 0).hex() == known["proof"]
+    assert wire.keepalive(answer.cipher, keys.send, received.offer.index, 0).hex() == known["confirmation"]
 
 
 def genuine(identity: Identity, datagram: bytes) -> bool:

@@ -1,98 +1,169 @@
-"""Whom a worker of the plain protocol hears, whom it answers, and when it reminds the peer of itself."""
+"""Who may come in, and where frames go: the rules of the plain protocol for its peer."""
 
 import ipaddress
 import socket
-import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tap2tap.counters import Count, Drop, Slot
-from tap2tap.endpoint import Endpoint, from_sockaddr
-from tap2tap.lab import wait_for
+from tap2tap.endpoint import Endpoint, SockAddr, from_sockaddr, load, store
 from tap2tap.workers.peer import SILENCE, Address, Doorkeeper
-from tap2tap.workers.plain import Keepalive
-from tests.lone import Lone, frame, run
+
+AT, HEARD = 1, 6
+INET, INET6 = socket.AF_INET, socket.AF_INET6
+SECOND = 10**9
+
+ALICE: SockAddr = ("192.0.2.1", 1234)
+MALLORY: SockAddr = ("192.0.2.66", 1234)
+OTHER_PORT: SockAddr = ("192.0.2.1", 1235)
 
 
-def test_without_a_peer_nothing_is_sent_and_everything_is_counted() -> None:
-    with Lone("outbound", remote=False, keepalive=1) as lone:
-        lone.feed(*run(10, 100))
-        lone.start()
-        lone.wait_dropped(Drop.NO_PEER, 10)
-        assert not lone.counts[Count.DATAGRAMS]
-        lone.point_at(from_sockaddr(lone.peer.getsockname()))
-        lone.feed(frame(60))
-        assert lone.received(1) == [frame(60)]
+def slots() -> memoryview:
+    """Empty slots of a counter block."""
+    return memoryview(bytearray(8 * 8)).cast("Q")
 
 
-def test_an_idle_worker_reminds_the_peer_of_itself() -> None:
-    with Lone("outbound", keepalive=1).start() as lone:
-        assert lone.received(2) == [b"", b""]
-        wait_for(lambda: lone.counts[Count.KEEPALIVES] >= 2, what="count of them")
-        assert not lone.counts[Count.FRAMES]
+def server(block: memoryview, family: int = INET) -> Doorkeeper:
+    """The doorkeeper of a tunnel without --remote."""
+    return Doorkeeper(block, AT, HEARD, family, fixed=False)
 
 
-def test_keepalives_are_due_at_once_and_then_after_silence() -> None:
-    keepalive = Keepalive(25)
-    assert keepalive.due(0, 1000.0)
-    assert not keepalive.due(1, 1000.0)
-    assert not keepalive.due(1, 1024.9)
-    assert keepalive.due(1, 1025.0)
-    assert not keepalive.due(2, 1025.1)
-    assert not keepalive.due(90, 1040.0)  # frames do as well
-    assert not keepalive.due(90, 1064.9)
-    assert keepalive.due(90, 1065.0)
-    assert not Keepalive(0).due(0, 1e9)
+def client(block: memoryview, remote: SockAddr, family: int = INET) -> Doorkeeper:
+    """The doorkeeper of a tunnel with --remote."""
+    store(block, AT, from_sockaddr(remote))
+    return Doorkeeper(block, AT, HEARD, family, fixed=True)
 
 
-def test_a_client_hears_nobody_but_its_remote() -> None:
-    with Lone("inbound").start() as lone, lone.udp() as stranger:
-        lone.call(frame(60, 1), b"", source=stranger)
-        lone.call(frame(60, 2))
-        lone.block.slots[Slot.PEER_HEARD] = 0  # not even when the remote has been silent for ever
-        lone.call(frame(60, 3), source=stranger)
-        lone.call(frame(60, 4))
-        assert [lone.written()[1] for _ in range(2)] == [frame(60, 2), frame(60, 4)]
-        lone.wait_dropped(Drop.STRANGER, 3)
+def test_a_client_admits_its_remote_only_and_for_ever() -> None:
+    block = slots()
+    door = client(block, ALICE)
+    for now in (0, 1, 3600 * SECOND):
+        assert not door.admits(MALLORY, now)
+        assert not door.admits(OTHER_PORT, now)
+        assert load(block, AT) == from_sockaddr(ALICE)
+    assert door.admits(ALICE, 7200 * SECOND)
 
 
-@pytest.mark.parametrize("first", [frame(60, 1), b""])
-def test_a_server_takes_the_first_caller_and_moves_only_after_silence(first: bytes) -> None:
-    with Lone("inbound", remote=False).start() as lone, lone.udp() as second:
-        lone.call(b"too short", source=second)  # nothing valid, so no call
-        lone.call(first)
-        wait_for(lambda: lone.known, what="peer")
-        assert lone.known == from_sockaddr(lone.peer.getsockname())
-        lone.call(frame(60, 2), b"", source=second)
-        lone.call(frame(60, 3))
-        got = [lone.written()[1] for _ in range(2 if first else 1)]
-        assert got == [sent for sent in (first, frame(60, 3)) if sent]
-        assert lone.known == from_sockaddr(lone.peer.getsockname())
-        lone.block.slots[Slot.PEER_HEARD] = time.monotonic_ns() - SILENCE
-        lone.call(frame(60, 4), source=second)
-        assert lone.written()[1] == frame(60, 4)
-        assert lone.known == from_sockaddr(second.getsockname())
-        assert lone.drops == {"TOO_SHORT": 1, "STRANGER": 2}
+def test_a_server_knows_nobody_until_the_first_one_calls() -> None:
+    block = slots()
+    door = server(block)
+    assert load(block, AT) is None
+    assert door.admits(ALICE, 5 * SECOND)
+    assert load(block, AT) == from_sockaddr(ALICE)
 
 
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_the_rules_of_the_door_over_time(family: socket.AddressFamily) -> None:
-    slots = memoryview(bytearray(8 * 64)).cast("Q")
-    one, two = (Endpoint(ipaddress.ip_address("10.0.0.1"), port).sockaddr(family) for port in (1, 2))
-    door = Doorkeeper(slots, 0, 5, family, fixed=False)
-    address = Address(slots, 0, family)
+@pytest.mark.parametrize("forger", [MALLORY, OTHER_PORT])
+def test_a_stranger_cannot_steal_a_live_tunnel(forger: SockAddr) -> None:
+    block = slots()
+    door = server(block)
+    now = 0
+    for _ in range(10):
+        now += SILENCE - 1
+        assert door.admits(ALICE, now)
+        assert not door.admits(forger, now + SILENCE - 1)
+        assert load(block, AT) == from_sockaddr(ALICE)
+
+
+def test_after_thirty_seconds_of_silence_another_may_take_the_place() -> None:
+    assert SILENCE == 30 * SECOND
+    block = slots()
+    door = server(block)
+    assert door.admits(ALICE, SECOND)
+    assert door.admits(MALLORY, SECOND + SILENCE)
+    assert load(block, AT) == from_sockaddr(MALLORY)
+    assert not door.admits(ALICE, SECOND + SILENCE + 1)
+
+
+def test_a_refused_stranger_does_not_count_as_a_word_from_the_peer() -> None:
+    block = slots()
+    door = server(block)
+    door.admits(ALICE, 0)
+    assert not door.admits(MALLORY, SILENCE - 1)
+    assert door.admits(MALLORY, SILENCE)
+
+
+def test_the_block_says_when_the_peer_was_heard_last() -> None:
+    block = slots()
+    door = server(block)
+    door.admits(ALICE, 7)
+    door.admits(MALLORY, 8)
+    assert block[HEARD] == 7
+    door.admits(ALICE, 9)
+    assert block[HEARD] == 9
+
+
+def test_a_successor_knows_the_peer_and_how_long_it_has_been_silent() -> None:
+    block = slots()
+    server(block).admits(ALICE, SECOND)
+    successor = server(block)
+    assert not successor.admits(MALLORY, SILENCE)
+    assert successor.admits(ALICE, SILENCE)
+
+
+def test_a_peer_in_ipv4_is_known_again_by_an_ipv6_socket() -> None:
+    mapped: SockAddr = ("::ffff:192.0.2.1", 1234, 0, 0)
+    block = slots()
+    assert server(block, INET6).admits(mapped, 1)
+    successor = server(block, INET6)
+    assert successor.admits(mapped, 2)
+    assert str(load(block, AT)) == "192.0.2.1:1234"
+
+
+def test_a_client_on_an_ipv6_socket_knows_its_remote_in_ipv4() -> None:
+    block = slots()
+    assert client(block, ALICE, INET6).admits(("::ffff:192.0.2.1", 1234, 0, 0), 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from([ALICE, MALLORY, OTHER_PORT]), st.integers(0, 2 * SILENCE))))
+def test_no_sequence_of_callers_moves_a_server_within_thirty_seconds(calls: list[tuple[SockAddr, int]]) -> None:
+    block = slots()
+    door = server(block)
+    peer: SockAddr | None = None
+    now = heard = 0
+    for source, pause in calls:
+        now += pause
+        expected = peer is None or source == peer or now - heard >= SILENCE
+        assert door.admits(source, now) == expected
+        if expected:
+            peer, heard = source, now
+        assert load(block, AT) == (from_sockaddr(peer) if peer else None)
+
+
+def test_there_is_nowhere_to_send_until_a_peer_is_known() -> None:
+    block = slots()
+    address = Address(block, AT, INET)
     assert address.current() is None
-    assert door.admits(one, 1000)
-    assert address.current() == one
-    assert not door.admits(two, 1000 + SILENCE - 1)
-    assert door.admits(one, 2000)
-    assert not door.admits(two, 1999 + SILENCE)
-    successor = Doorkeeper(slots, 0, 5, family, fixed=False)  # of a killed worker: it knows the peer, and since when
-    assert not successor.admits(two, 1999 + SILENCE)
-    assert address.current() == one
-    assert successor.admits(two, 2000 + SILENCE)
-    assert address.current() == two
-    assert not successor.admits(one, 2001 + SILENCE)
-    client = Doorkeeper(slots, 0, 5, family, fixed=True)
-    assert not client.admits(one, 10 * SILENCE)
-    assert client.admits(two, 10 * SILENCE)
+    server(block).admits(ALICE, 1)
+    assert address.current() == ALICE
+
+
+def test_frames_follow_the_peer_when_it_moves() -> None:
+    block = slots()
+    door, address = server(block), Address(block, AT, INET)
+    door.admits(ALICE, 0)
+    assert address.current() == ALICE
+    door.admits(MALLORY, SILENCE)
+    assert address.current() == MALLORY
+
+
+def test_frames_go_to_the_old_peer_while_the_new_one_is_being_written() -> None:
+    block, new = slots(), slots()
+    store(block, AT, from_sockaddr(ALICE))
+    store(new, AT, from_sockaddr(MALLORY))
+    address = Address(block, AT, INET)
+    assert address.current() == ALICE
+    for index in range(AT, AT + 3):
+        block[index] = new[index]
+        assert address.current() == ALICE
+    block[AT + 3] = new[AT + 3] ^ 2  # a check of something else altogether
+    assert address.current() == ALICE
+    block[AT + 3] = new[AT + 3]
+    assert address.current() == MALLORY
+
+
+def test_the_address_has_the_form_of_the_socket() -> None:
+    block = slots()
+    store(block, AT, Endpoint(ipaddress.ip_address("192.0.2.1"), 9))
+    assert Address(block, AT, INET).current() == ("192.0.2.1", 9)
+    assert Address(block, AT, INET6).current() == ("::ffff:192.0.2.1", 9, 0, 0)

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 from tap2tap.lab import Host
 
-TIMEOUT = 60.0  # for what has no reason to fail but a slow machine
+TIMEOUT = 40.0  # seconds, for what has no reason to fail but a slow machine
 
 ETH_P_ALL = 3  # linux/if_ether.h
 PACKET_OUTGOING = 4  # linux/if_packet.h

@@ -25,7 +25,7 @@ LEFT6, RIGHT6 = "fd00:9::1", "fd00:9::2"
 class Tunnel:
     """`tap2tap` with `options` on `host`; ready (both workers run) when constructed, unless `wait` is False.
 
-    `prefix` is a command that becomes tap2tap in the end, as env(1) does.
+    `prefix` is a command that becomes tap2tap in the end, as env(1) does; `command` stands for tap2tap itself.
     """
 
     def __init__(
@@ -35,12 +35,13 @@ class Tunnel:
         interface: str = "tap0",
         wait: bool = True,
         prefix: Sequence[str] = (),
+        command: Sequence[str] = COMMAND,
         **popen: Any,
     ) -> None:
         self.host = host
         self.interface = interface
         self.log: list[str] = []
-        self.process = host.popen([*prefix, *COMMAND, "-v", "-i", interface, *options], stderr=subprocess.PIPE, **popen)
+        self.process = host.popen([*prefix, *command, "-v", "-i", interface, *options], stderr=subprocess.PIPE, **popen)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if wait:
@@ -69,9 +70,12 @@ class Tunnel:
         """Whether a line of the log has `text` in it."""
         return any(text in line for line in list(self.log))
 
-    def wait_said(self, text: str, timeout: float = 10.0) -> None:
+    def wait_said(self, text: str, timeout: float = 30.0) -> None:
         """Wait until the log says `text`."""
-        wait_for(lambda: self.said(text), timeout, f"{text!r} in the log {self.log}")
+        try:
+            wait_for(lambda: self.said(text), timeout)
+        except TimeoutError:
+            raise AssertionError(f"never said {text!r}: {self.log}") from None
 
     def stats(self) -> dict[str, Any]:
         """What `tap2tap stats --json` says of it, without a process for every look."""
@@ -90,7 +94,7 @@ class Tunnel:
         os.kill(pid, number)
         return pid
 
-    def wait_replaced(self, direction: str, pid: int, timeout: float = 10.0) -> dict[str, Any]:
+    def wait_replaced(self, direction: str, pid: int, timeout: float = 30.0) -> dict[str, Any]:
         """Wait until another process than `pid` does the work; return its stats."""
 
         def replaced() -> dict[str, Any] | None:
@@ -111,13 +115,13 @@ class Tunnel:
                 return block.path
         raise FileNotFoundError("no counter block")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 10.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30.0) -> int:
         """End it with a signal and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(timeout)
 
-    def wait(self, timeout: float = 10.0) -> int:
+    def wait(self, timeout: float = 30.0) -> int:
         """Wait for its own end and return its exit code."""
         code = self.process.wait(timeout)
         self._reader.join(timeout)

@@ -54,6 +54,7 @@ class Child:
         self.restart_at = None
         self._started = now
         self._heartbeat = Heartbeat(self._counts[Count.BEAT], now)
+        self._counts[Count.CPU] = 0 if self._cpu is None else self._cpu + 1  # until the worker knows better
         parent = os.getpid()
         with self._channel() or contextlib.nullcontext() as channel:
             pid = signals.fork()
@@ -61,7 +62,6 @@ class Child:
                 os._exit(self._live(parent, channel))
         self.pid = pid
         self._counts[Count.PID] = pid
-        self._counts[Count.CPU] = 0 if self._cpu is None else self._cpu + 1
 
     def _live(self, parent: int, channel: socket.socket | None) -> int:
         """Be the worker; return its exit code."""
@@ -74,7 +74,8 @@ class Child:
             name_process(f"{self.role}:{self._cable.name}")
             log.setup(f"tap2tap {self.role}")
             keep_descriptors([*self._keep, *([channel.fileno()] if channel else [])])
-            settle(self._cpu)
+            if not settle(self._cpu):
+                self._counts[Count.CPU] = 0
         except Exception as error:
             log.error("worker cannot start", error=error)
             return CANNOT_START

@@ -49,6 +49,7 @@ class Keeper:
         )
         self._ends: dict[str, SupervisorEnd] = {}
         self._receive: dict[int, Order] = {}  # open sessions by index
+        self._slot = 0  # of the session that was opened last
         self._send: Order | None = None
         self._sent = 0  # sessions used for sending so far
         self._traffic = Sampler(cable)
@@ -72,8 +73,7 @@ class Keeper:
         return {} if end.deserted else {end.sock.fileno(): self.read}
 
     def start(self) -> None:
-        """Begin, with the cable unplugged; the workers run."""
-        device.set_carrier(self._cable.tap, on=False)
+        """Begin; the workers run, and the cable is unplugged."""
         self._do(self._link.start(time.monotonic()))
 
     def read(self) -> None:
@@ -146,8 +146,11 @@ class Keeper:
         self._ends["inbound"].order(order)
 
     def _free_slot(self) -> int:
+        """By turns, for the worker may still write to one that was given up a moment ago."""
         taken = {order.slot for order in self._receive.values()}
-        return next(slot for slot in range(SESSIONS) if slot not in taken)
+        turns = ((self._slot + step) % SESSIONS for step in range(1, SESSIONS + 1))
+        self._slot = next(slot for slot in turns if slot not in taken)
+        return self._slot
 
     def _publish(self) -> None:
         """Write the facts for `stats`."""

@@ -37,9 +37,12 @@ def run(config: Config) -> int:
     stop = Signals()
     with contextlib.closing(Hooks(config.programs)) as hooks:
         hooks.start()
+        privileges.leave_no_core()  # from here on there may be keys; who runs the hooks, forked above, has none
         keys = read_keys(config.key) if config.key else None
         remotes = endpoint.resolve(*config.remote) if config.remote else []
         with make_cable(config, remotes) as cable, make_resolver(cable, config) as resolver:
+            if keys:  # the cable is not plugged in, not even for a moment, before the peer is there
+                device.set_carrier(cable.tap, on=False)
             aside(lambda: device.link_up(cable.name, config.tap_mtu, segments(config)))
             facts = describe(cable, config)
             try:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from tap2tap.vnet import NO_OFFLOAD, VIRTIO_NET_HDR_GSO_UDP_L4
+from tap2tap.vnet import VIRTIO_NET_HDR_GSO_UDP_L4
 from tap2tap.workers.checksum import MalformedError, Sums, Words
 from tap2tap.workers.headers import ACK, FIN, PSH, RST, SYN, U16, U32, URG, locate
-from tap2tap.workers.run import Piece, Run, Shape
+from tap2tap.workers.run import Run, Shape
+from tap2tap.workers.singles import Piece, Singles
 from tap2tap.workers.train import MAX_SEGMENTS, Train
 
 Mask = npt.NDArray[np.bool_]
@@ -25,7 +26,6 @@ _SHORTEST = 14 + 20 + 8 + 1  # bytes of a joinable frame: Ethernet, IPv4, UDP, p
 _IP_DF = 0x4000  # IP_DF in include/net/ip.h
 _ATTEMPTS = 16  # runs to be tried in one train: for hostile ones each may cost more than it saves
 _RUNS = 32  # shapes of frames to be remembered
-_SIZES = 128  # sizes of frames whose vectors are remembered
 
 
 class Joiner:
@@ -34,8 +34,7 @@ class Joiner:
     def __init__(self, udp: bool) -> None:
         """`udp`: whether the kernel takes UDP super-frames (TUN_F_USO4 and TUN_F_USO6, since Linux 6.2)."""
         self._udp = udp
-        self._plain = memoryview(NO_OFFLOAD)
-        self._singles: dict[tuple[int, int], list[Piece]] = {}
+        self._singles = Singles()
         self._runs: dict[tuple[int, Shape], Run] = {}
 
     def join(self, train: Train) -> Iterator[Piece]:
@@ -45,36 +44,19 @@ class Joiner:
         train changes. The train is only read. Raises nothing, whatever it holds.
         """
         if train.count < 2 or train.size < _SHORTEST or train.count * train.size > len(train.buffer):
-            return iter(self._one_by_one(train))
+            return iter(self._singles(train))
         shape = self._shape(train, 0)
         piece = self._join(train, shape, 0, train.count) if shape else None
         if piece and piece[1] == train.count:
             return iter((piece,))
         return iter(self._mixed(train, shape, piece))
 
-    def _one_by_one(self, train: Train) -> list[Piece]:
-        """Every frame on its own. The vectors are cached but for that of a short last one."""
-        size, count, last = train.size, train.count, train.last
-        key = (id(train.array), size)
-        singles = self._singles.get(key)
-        if not count:
-            return []
-        if singles is None or len(singles) < count:
-            if len(self._singles) >= _SIZES:  # hostile traffic may come in every size
-                self._singles.clear()
-            starts = range(0, count * size, size)
-            singles = self._singles[key] = [([self._plain, train.buffer[at : at + size]], 1) for at in starts]
-        if last == size:
-            return singles if len(singles) == count else singles[:count]
-        at = (count - 1) * size
-        return [*singles[: count - 1], ([self._plain, train.buffer[at : at + last]], 1)]
-
     def _mixed(self, train: Train, shape: Shape | None, piece: Piece | None) -> list[Piece]:
         """Join what can be joined of a train that is not one run.
 
         `shape` is that of its first frame, and `piece` the run that begins there, if any.
         """
-        singles = self._one_by_one(train)
+        singles = self._singles(train)
         count = train.count
         shapes = {shape, self._shape(train, count // 3), self._shape(train, 2 * count // 3)} - {None}
         masks = [_continued(train, shape) for shape in shapes if shape]
@@ -170,5 +152,7 @@ def _continued(train: Train, shape: Shape) -> Mask:
         same: Mask = np.logical_and.reduce(flows[1:] == flows[:-1], axis=1)
         return same
     seqs: Sums = np.ndarray((train.count,), ">u4", train.array, l4 + 4, (size,))
-    steps: Sums = np.diff(seqs.astype(np.uint32))
-    return np.equal(steps, size - hl)
+    numbers = seqs.astype(np.uint32)
+    steps: Sums = numbers[1:] - numbers[:-1]
+    continued: Mask = steps == size - hl
+    return continued

@@ -25,9 +25,9 @@ from tap2tap.workers.headers import (
     UDP_CHECK,
     set_lengths,
 )
+from tap2tap.workers.singles import Piece
 from tap2tap.workers.train import MAX_SEGMENTS, Bytes, Train
 
-Piece = tuple[list[memoryview], int]  # what os.writev gets, and how many frames that is
 Shape = tuple[int, int, int, int, int]  # gso_type; where IP, transport and payload begin; size of the frames
 
 _ONES16 = np.array(ONES, np.uint16)  # arrays, as NumPy takes twice as long to convert an int
@@ -75,6 +75,8 @@ class Run:
         self._head = memoryview(bytearray(hl))  # of a frame that is neither the first nor the last
         self._template: Bytes = np.frombuffer(self._head, np.uint8)
 
+        self._seq: Sums = np.zeros((), np.uint32)
+        self._sum: Sums = np.zeros((), np.uint32)
         self._base = self._pseudo = self._ident = 0
         self._last = size
         self._selected = (0, 0, 0)
@@ -176,7 +178,8 @@ class Run:
         # Transport checksums are taken as they came: a sum will tell whether they are right. But not the spelling of
         # zero that no splitter would write (65535 for TCP), nor the 0 that says that there is none (UDP).
         if self._tcp:
-            np.add(self._steps, seq, out=self._values)
+            self._seq[()] = seq
+            np.add(self._steps, self._seq, out=self._values)
             self._seqs[:] = self._values
             np.remainder(self._came_checks, _ONES16, out=self._checks)
         else:
@@ -206,7 +209,8 @@ class Run:
             sums, mask = sums[:full], mask[:full]
         values = sums.add()
         np.remainder(values, _ONES32, out=values)
-        np.not_equal(values, native(-(self._pseudo + size - l4)), out=mask)
+        self._sum[()] = native(-(self._pseudo + size - l4))
+        np.not_equal(values, self._sum, out=mask)
         first = self._wrong.find(1, 0, full)
         if first >= 0:
             return first

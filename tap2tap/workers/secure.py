@@ -24,6 +24,7 @@ from tap2tap.workers.peer import Address
 from tap2tap.workers.train import MAX_SEGMENTS, Train
 
 _HEADER, _OVERHEAD = wire.HEADER_LENGTH, wire.OVERHEAD
+_COUNTER_ONE = int(wire.COUNTER_ONE)
 _exhaust = deque[object](maxlen=0).extend  # runs an iterator to its end without a Python loop
 
 Rows = tuple[list[memoryview], list[memoryview], list[memoryview]]  # headers, sealed (with the tag), frames
@@ -72,7 +73,9 @@ class SecureSeal:
         self._counts = block.outbound
         self._channel = channel
         self._sealed = Train()
-        self._geometries: dict[int, Geometry] = {}  # by the train that the frames come in: the reader's, the splitter's
+        self._empty = Train(0)
+        self._empty.shape(0, 1, 0)
+        self._geometries: dict[Train, Geometry] = {}  # by what frames come in: the reader's train, the splitter's, _empty
         self._aead: wire.Aead | None = None
         self._nonces = wire.Nonces(wire.Cipher.AES_256_GCM, MAX_SEGMENTS)
         self._index = 0
@@ -95,9 +98,9 @@ class SecureSeal:
         wire.write_headers(sealed.rows, kind, self._index, first)
         self._nonces.fill(first, count)
         nonces = self._nonces.views
-        geometry = self._geometries.get(id(train))
+        geometry = self._geometries.get(train)
         if geometry is None:
-            geometry = self._geometries[id(train)] = Geometry(sealed.buffer, train.buffer)
+            geometry = self._geometries[train] = Geometry(sealed.buffer, train.buffer)
         full = count if last == size else count - 1
         if full:
             headers, outs, frames = geometry.rows(size, full)
@@ -114,9 +117,7 @@ class SecureSeal:
         if not self._reminder:
             return None
         self._reminder = False
-        empty = Train(0)
-        empty.shape(0, 1, 0)
-        return self.seal(empty)
+        return self.seal(self._empty)
 
     def _mail(self) -> None:
         for order in self._channel.orders():
@@ -159,19 +160,21 @@ class SecureOpen:
         self._newest = False  # whether it holds the newest datagram so far
 
     def open(self, train: Train, source: SockAddr) -> Train | None:
-        """Return the frames of the authentic, fresh datagrams of `train`; None when there are none (counted)."""
+        """Return the frames of the authentic, fresh datagrams of `train`; None when there are none (counted).
+
+        It is the same train, the receiver's, every time.
+        """
         if self._channel.waiting():
             self.mail()
         counts, frames = self._counts, self._frames
-        if train.count and train.last < _OVERHEAD:
-            counts[Count.DROPPED + Drop.TOO_SHORT] += 1
-            train.shape(train.size, train.count - 1, train.size)
-        if not train.count or train.size < _OVERHEAD:
+        if train.size < _OVERHEAD:
             counts[Count.DROPPED + Drop.TOO_SHORT] += train.count or 1
             return None
-        if train.buffer[0] in wire.HANDSHAKE_TYPES:
-            self._pass_on(train, source)
-            return None
+        if train.last < _OVERHEAD:
+            counts[Count.DROPPED + Drop.TOO_SHORT] += 1
+            train.shape(train.size, train.count - 1, train.size)
+            if not train.count:
+                return None
         size = train.size - _OVERHEAD
         frames.shape(size, 0, size)
         frames.vouched = True
@@ -180,7 +183,7 @@ class SecureOpen:
         if train.count <= MAX_SEGMENTS and wire.is_run(words):
             self._run(train, 0, train.count, int(words[0]))
         else:
-            self._runs(train, words)
+            self._runs(train, words.tolist())
         if not frames.count:
             return None
         self._heard(source)
@@ -204,14 +207,14 @@ class SecureOpen:
                     aead=wire.aead(order.cipher, order.key),
                 )
 
-    def _runs(self, train: Train, words: wire.Words) -> None:
+    def _runs(self, train: Train, words: list[int]) -> None:
         """Open a train whose counters do not simply count up: run by run."""
         at, count = 0, train.count
         while at < count:
             end = at + 1
-            while end < count and end - at < MAX_SEGMENTS and words[end] - words[end - 1] == wire.COUNTER_ONE:
+            while end < count and end - at < MAX_SEGMENTS and words[end] - words[end - 1] == _COUNTER_ONE:
                 end += 1
-            self._run(train, at, end - at, int(words[at]))
+            self._run(train, at, end - at, words[at])
             at = end
 
     def _run(self, train: Train, at: int, count: int, word: int) -> None:
@@ -219,7 +222,10 @@ class SecureOpen:
         kind, index, first = wire.take_apart(word)
         session = self._sessions.get(index)
         if kind not in (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED) or session is None:
-            self._counts[Count.DROPPED + Drop.NO_SESSION] += count
+            if kind in wire.HANDSHAKE_TYPES:  # the kernel may put one behind data from the same source, and before it
+                self._pass_on(train, at, count)
+            else:
+                self._counts[Count.DROPPED + Drop.NO_SESSION] += count
             return
         if kind == wire.TYPE_DATA:
             self._frames.vouched = False
@@ -278,9 +284,12 @@ class SecureOpen:
         if self._newest and source != self._peer.current():
             store(self._slots, Slot.PEER, from_sockaddr(source))
 
-    def _pass_on(self, train: Train, source: SockAddr) -> None:
-        """Hand datagrams of the handshake to the supervisor, as many as its channel takes."""
-        endpoint = from_sockaddr(source)
-        for datagram in train.datagrams():
-            if not self._channel.handshake(datagram, endpoint):
+    def _pass_on(self, train: Train, at: int, count: int) -> None:
+        """Hand rows that are datagrams of the handshake to the supervisor, as many as its channel takes."""
+        source = from_sockaddr(self._source)
+        for start in range(at * train.size, (at + count) * train.size, train.size):
+            datagram = train.buffer[start : min(start + train.size, train.length)]
+            if len(datagram) > wire.MAX_HANDSHAKE_LENGTH:
+                self._counts[Count.DROPPED + Drop.AUTHENTICATION] += 1
+            elif not self._channel.handshake(datagram, source):
                 self._counts[Count.DROPPED + Drop.NO_BUFFERS] += 1

@@ -46,7 +46,7 @@ _ONES = np.array(ONES, np.uint32)  # an array, as NumPy takes twice as long to c
 class _Plan:
     """Everything about a train of one shape that is the same each time: views of the buffer, steps of the fields."""
 
-    __slots__ = ("_values", "checks", "headers", "ids", "ip_checks", "payload", "seqs", "steps", "sums")
+    __slots__ = ("_seq", "_steps", "_values", "checks", "headers", "ids", "ip_checks", "payload", "seqs", "sums")
 
     def __init__(self, array: Bytes, shape: _Shape, count: int) -> None:
         l3, l4, hl, mss, tcp, _ = shape
@@ -58,13 +58,15 @@ class _Plan:
         self.ip_checks = column(array, l3 + 10, size, count)
         self.checks = column(array, l4 + (TCP_CHECK if tcp else UDP_CHECK), size, count)
         self.sums = RowSums(array, l4, size, size - l4, count)
-        self.steps: Sums = np.arange(count, dtype=np.uint32) * np.uint32(mss)
+        self._steps: Sums = np.arange(count, dtype=np.uint32) * np.uint32(mss)
         self._values: Sums = np.zeros(count, np.uint32)
+        self._seq: Sums = np.zeros((), np.uint32)  # an array, as is _ONES
         self.seqs: Sums = np.ndarray((count,), ">u4", array, l4 + 4, (size,))
 
     def number(self, seq: int) -> None:
         """Fill in the TCP sequence numbers, which wrap around."""
-        np.add(self.steps, seq, out=self._values)
+        self._seq[()] = seq
+        np.add(self._steps, self._seq, out=self._values)
         self.seqs[:] = self._values
 
     def complete(self, tcp: bool) -> None:

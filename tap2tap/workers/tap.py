@@ -1,19 +1,19 @@
 """The tap's side of both directions: frames are read as trains, trains are written as frames."""
 
 import errno
-import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.errors import TAP_GONE
-from tap2tap.vnet import NO_OFFLOAD, VIRTIO_NET_HDR_F_NEEDS_CSUM, VNET_LENGTH
+from tap2tap.vnet import VIRTIO_NET_HDR_F_NEEDS_CSUM, VNET_LENGTH
 from tap2tap.workers.checksum import complete
+from tap2tap.workers.singles import Piece, Singles
 from tap2tap.workers.split import MalformedError, Splitter
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, ROOM, Train
 
-Pieces = Callable[[Train], Iterator[tuple[list[memoryview], int]]]
+Pieces = Callable[[Train], Iterable[Piece]]
 
 _WRITE_DROPS = {
     errno.EIO: Drop.TAP_DOWN,
@@ -122,28 +122,6 @@ class TapReader:
         return True
 
 
-class Singles:
-    """Cuts a train into its frames, one write each; the vectors are cached by the size of the frames."""
-
-    def __init__(self) -> None:
-        self._header = memoryview(NO_OFFLOAD)
-        self._vectors: dict[int, list[list[memoryview]]] = {}
-
-    def __call__(self, train: Train) -> Iterator[tuple[list[memoryview], int]]:
-        """Yield (vector for writev, 1) for each frame of `train`; always of the same Train."""
-        size, full = train.size, train.count - 1
-        vectors = self._vectors.get(size)
-        if vectors is None or len(vectors) < full:
-            if len(self._vectors) >= 256:  # hostile traffic may come in every size
-                self._vectors.clear()
-            vectors = [[self._header, train.buffer[at : at + size]] for at in range(0, full * size, size)]
-            self._vectors[size] = vectors
-        for vector in vectors[:full]:
-            yield vector, 1
-        at = full * size
-        yield [self._header, train.buffer[at : at + train.last]], 1
-
-
 class TapWriter:
     """Writes the frames of trains to the tap.
 
@@ -183,7 +161,7 @@ class TapWriter:
 
     def _one_by_one(self, train: Train, done: int, frames: int) -> None:
         """Write what the kernel refused as a super-frame."""
-        for vector, _ in itertools.islice(self._singles(train), done, done + frames):
+        for vector, _ in self._singles(train)[done : done + frames]:
             try:
                 os.writev(self._fd, vector)
             except OSError as error:

@@ -28,15 +28,21 @@ class Cable(NamedTuple):
     join_udp: bool  # the kernel takes UDP super-frames
 
 
-def settle(cpu: int | None) -> None:
-    """Pin this process to `cpu` (None: nowhere) and put everything imported so far out of the collector's way."""
-    if cpu is not None:
-        try:
-            os.sched_setaffinity(0, {cpu})
-        except OSError as error:
-            log.warning("not pinned", cpu=cpu, error=error.strerror)
+def settle(cpu: int | None) -> bool:
+    """Put everything imported so far out of the collector's way, and pin this process to `cpu` (None: nowhere).
+
+    Returns whether it is pinned.
+    """
     gc.freeze()
     gc.disable()  # the loops make no cycles
+    if cpu is None:
+        return False
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        log.warning("not pinned", cpu=cpu, error=error.strerror)
+        return False
+    return True
 
 
 def poller(source: int | socket.socket, channel: socket.socket | None) -> select.poll:

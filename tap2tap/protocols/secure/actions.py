@@ -108,7 +108,8 @@ NEVER = float("-inf")
 class Traffic:
     """What the workers have done; times in monotonic seconds, NEVER for what has not happened.
 
-    Only authentic, fresh datagrams count as heard. A frame is a datagram that is not a keepalive.
+    Only authentic, fresh datagrams count as heard. A frame is a datagram that is not a keepalive. A time may also be
+    that of the look at a counter that found it grown, but no later than that of the `tick` it is told in.
     """
 
     last_sent: float = NEVER

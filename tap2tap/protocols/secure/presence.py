@@ -18,6 +18,7 @@ class Presence:
         "_down_at",
         "_endpoint_at",
         "_keepalive",
+        "_looked",
         "_peer_keepalive",
         "_sent",
         "_timers",
@@ -37,16 +38,20 @@ class Presence:
         self.heard = NEVER
         self._endpoint_at = self._down_at = NEVER
         self._sent = NEVER  # what we know of ourselves; the workers' account comes later
+        self._looked = NEVER  # when `look` was last called
         self._unanswered_since = FOREVER
 
     def look(self, now: float, traffic: Traffic, has_session: bool) -> list[Action]:
         """Take in what the workers did."""
         self.traffic = traffic
         self.heard = max(self.heard, traffic.last_heard)
-        if traffic.last_frame_sent <= self.heard:
+        # The times may be those of a look at the workers' counters, so what was sent and what was heard since the last
+        # look have no order: then it is taken as answered. If it was not, the next frames will tell.
+        if self.heard > self._looked:
             self._unanswered_since = FOREVER
-        elif self._unanswered_since == FOREVER or self.heard > self._unanswered_since:
-            self._unanswered_since = now  # not the time of the frame: it may be one of many, the last before a tick
+        elif traffic.last_frame_sent > self._looked:
+            self._unanswered_since = min(self._unanswered_since, now)
+        self._looked = now
         events: list[Action] = []
         if traffic.endpoint is not None and traffic.last_heard > self._endpoint_at:
             events += self.locate(traffic.last_heard, traffic.endpoint)
@@ -123,7 +128,7 @@ class Presence:
         sent = max(self._sent, self.traffic.last_sent)
         interval = self._keepalive or self._peer_keepalive
         due = sent + interval if interval else FOREVER
-        if self.traffic.last_frame_heard > sent:
+        if self.traffic.last_frame_heard >= sent:  # at the same look: perhaps after what was sent
             due = min(due, sent + self._timers.passive_keepalive)
         return due
 

@@ -1,0 +1,114 @@
+"""The seal and the open stage of the secure protocol in one process, on one counter block, under a test's orders."""
+
+import os
+import random
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tap2tap import counters, endpoint
+from tap2tap.counters import Count, Drop, Slot
+from tap2tap.endpoint import SockAddr
+from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
+from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher
+from tap2tap.workers.secure import SecureOpen, SecureSeal
+from tap2tap.workers.train import Train
+from tests.frames import contents, load, trains_of
+
+HERE: SockAddr = ("192.0.2.1", 1234)
+THERE: SockAddr = ("198.51.100.7", 4321)
+LONGEST = 9022  # bytes of a frame
+
+
+class Pair:
+    """Both stages on one counter block, as if their supervisor ran both ends; `replace` is what a killed one gets."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        self.block = counters.create(folder=Path(folder))
+        stack.callback(os.close, self.block.fd)
+        self._stack = stack
+        self._train = Train()  # the tap reader's
+        self.live: dict[tuple[Task, int], Order] = {}
+        self.replace()
+
+    def replace(self) -> None:
+        """Start workers, for the first time or behind dead ones, and tell them what lives."""
+        out, into = self.block.outbound, self.block.inbound
+        (self.out, seal), (self.into, open_) = (
+            (
+                SupervisorEnd(self._stack.enter_context(ours), counts),
+                WorkerEnd(self._stack.enter_context(theirs), counts),
+            )
+            for counts, (ours, theirs) in ((out, channel()), (into, channel()))
+        )
+        self.received = Train()  # the receiver's, which a stage gets every time
+        self.seal = SecureSeal(self.block, seal)
+        self.open = SecureOpen(self.block, open_, 2, LONGEST)
+        for order in self.live.values():
+            (self.into if order.task is Task.OPEN else self.out).order(order)
+
+    def _channel(self, counts: counters.Counts) -> tuple[SupervisorEnd, WorkerEnd]:
+        ours, theirs = (self._stack.enter_context(end) for end in channel())
+        return SupervisorEnd(ours, counts), WorkerEnd(theirs, counts)
+
+    def session(self, index: int, cipher: Cipher = Cipher.AES_256_GCM, *, use: bool = True) -> None:
+        """Open a session with its own key and slot, and send on it."""
+        key, slot = index.to_bytes(32, "big"), index % counters.SESSIONS
+        self.block.inbound[Count.SESSION + slot] = 0
+        self.block.outbound[Count.SESSION + slot] = CONTROL_COUNTERS
+        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, key)
+        self.into.order(opened)
+        if use:
+            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, key)
+            self.out.order(used)
+
+    def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:
+        """The datagrams of a train of frames, which is always the same Train."""
+        train = self.seal.seal(load(self._train, frames, vouched=vouched))
+        return contents(train) if train else []
+
+    def opened(self, datagrams: Sequence[bytes], source: SockAddr = HERE) -> list[bytes]:
+        """The frames in datagrams that come as the kernel would group them."""
+        frames: list[bytes] = []
+        for group in trains_of([each for each in datagrams if each]):
+            train = self.open.open(load(self.received, group), source)
+            frames += contents(train) if train else []
+        return frames
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """What the opener dropped, by reason."""
+        return self.drops_of(self.block.inbound)
+
+    @staticmethod
+    def drops_of(counts: counters.Counts) -> dict[str, int]:
+        """What a worker dropped, by reason."""
+        return {drop.name: counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]}
+
+    @property
+    def peer(self) -> str:
+        """Where the peer is."""
+        return str(endpoint.load(self.block.slots, Slot.PEER))
+
+
+@contextmanager
+def pair(*sessions: int, cipher: Cipher = Cipher.AES_256_GCM) -> Iterator[Pair]:
+    """Both stages, with these sessions; the last is the one to send on."""
+    with ExitStack() as stack:
+        made = Pair(stack)
+        for index in sessions:
+            made.session(index, cipher)
+        yield made
+
+
+def numbered(*sizes: int) -> list[bytes]:
+    """Frames that can be told apart."""
+    return [struct.pack(">I", number) + random.Random(number).randbytes(size - 4) for number, size in enumerate(sizes)]
+
+
+def counter(datagram: bytes) -> int:
+    """The counter of a datagram."""
+    return struct.unpack_from("<I", datagram, 4)[0]  # type: ignore[no-any-return]

@@ -1,0 +1,193 @@
+"""Endpoints: reading what a user writes, writing it back, and what the counter block keeps of them."""
+
+import ipaddress
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap2tap.endpoint import (
+    Endpoint,
+    from_sockaddr,
+    load,
+    open_socket,
+    reaches,
+    resolve,
+    split_host_port,
+    store,
+)
+from tap2tap.errors import NoPermissionError, StartError, Tap2tapError, UsageError
+
+ports = st.integers(1, 65535)
+ipv4 = st.ip_addresses(v=4)
+ipv6 = st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None)
+endpoints = st.builds(Endpoint, ipv4, ports, st.just(0)) | st.builds(Endpoint, ipv6, ports, st.integers(0, 2**32 - 1))
+names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,30}[a-z0-9])?", fullmatch=True)
+
+
+def slots(count: int = 6) -> memoryview:
+    """Empty slots of a counter block."""
+    return memoryview(bytearray(8 * count)).cast("Q")
+
+
+@given(endpoints)
+def test_an_endpoint_is_written_as_it_is_read(endpoint: Endpoint) -> None:
+    endpoint = endpoint._replace(scope=0)
+    host, port = split_host_port(str(endpoint), 1)
+    assert (ipaddress.ip_address(host), port) == (endpoint.address, endpoint.port)
+
+
+@given(names | ipv4.map(str), ports, ports)
+def test_a_name_or_an_ipv4_address_may_have_a_port(host: str, port: int, default: int) -> None:
+    assert split_host_port(host, default) == (host, default)
+    assert split_host_port(f"{host}:{port}", default) == (host, port)
+
+
+@given(ipv6.map(str), ports, ports)
+def test_an_ipv6_address_may_be_bare_and_takes_brackets_for_a_port(host: str, port: int, default: int) -> None:
+    assert split_host_port(host, default) == (host, default)
+    assert split_host_port(f"[{host}]", default) == (host, default)
+    assert split_host_port(f"[{host}]:{port}", default) == (host, port)
+
+
+@given(st.text())
+def test_any_text_is_an_endpoint_or_a_mistake(text: str) -> None:
+    try:
+        host, port = split_host_port(text, 1234)
+    except UsageError:
+        return
+    assert host
+    assert 1 <= port <= 65535
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", ":1", "host:", "host:x", "host:0", "host:65536", "host:-1", "host:\N{SUPERSCRIPT TWO}"]
+)
+def test_what_names_no_host_or_no_port_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        split_host_port(text, 1234)
+
+
+@pytest.mark.parametrize("text", ["[", "[]", "[::1", "[::1]1234", "[::1]:", "[::1]:x", "[]:1"])
+def test_broken_brackets_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        split_host_port(text, 1234)
+
+
+@given(endpoints, st.integers(0, 2))
+def test_what_is_stored_is_loaded(endpoint: Endpoint, at: int) -> None:
+    block = slots()
+    store(block, at, endpoint)
+    assert load(block, at) == endpoint
+
+
+@given(endpoints, endpoints, st.integers(0, 3))
+def test_a_half_written_endpoint_is_nothing(old: Endpoint, new: Endpoint, written: int) -> None:
+    before, after = slots(4), slots(4)
+    store(before, 0, old)
+    store(after, 0, new)
+    for index in range(written):
+        before[index] = after[index]
+    assert load(before, 0) in (None, old, new)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4))
+def test_rubbish_is_nothing_or_an_endpoint(rubbish: list[int]) -> None:
+    block = slots(4)
+    for index, value in enumerate(rubbish):
+        block[index] = value
+    found = load(block, 0)
+    assert found is None or str(found)
+
+
+def test_empty_slots_are_nothing() -> None:
+    assert load(slots(), 0) is None
+
+
+@given(endpoints.filter(lambda endpoint: not endpoint.scope))
+def test_a_socket_address_stands_for_the_same_endpoint_in_either_family(endpoint: Endpoint) -> None:
+    assert from_sockaddr(endpoint.sockaddr(socket.AF_INET6)) == endpoint
+    if endpoint.address.version == 4:
+        assert from_sockaddr(endpoint.sockaddr(socket.AF_INET)) == endpoint
+
+
+def test_ipv4_in_an_ipv6_socket_is_written_as_ipv4() -> None:
+    assert str(from_sockaddr(("::ffff:192.0.2.1", 9, 0, 0))) == "192.0.2.1:9"
+    assert Endpoint(ipaddress.ip_address("192.0.2.1"), 9).sockaddr(socket.AF_INET6) == ("::ffff:192.0.2.1", 9, 0, 0)
+
+
+def test_a_link_local_address_keeps_its_interface() -> None:
+    index = socket.if_nametoindex("lo")
+    endpoint = from_sockaddr(("fe80::1%lo", 9, 0, index))
+    assert str(endpoint) == f"[fe80::1%{index}]:9"
+    assert endpoint.sockaddr(socket.AF_INET6) == ("fe80::1%lo", 9, 0, index)
+
+
+@pytest.mark.parametrize(("bind", "address"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("[::1]", "::1")])
+def test_socket_addresses_are_spelt_as_the_kernel_gives_them(bind: str, address: str) -> None:
+    with open_socket(bind, 0) as one, open_socket(None, 0) as other:
+        other.sendto(b"x", Endpoint(ipaddress.ip_address(address), one.getsockname()[1]).sockaddr(other.family))
+        _, source = one.recvfrom(9)
+        assert from_sockaddr(source).sockaddr(one.family) == source
+        assert from_sockaddr(source).address == ipaddress.ip_address(address)
+
+
+def test_one_socket_serves_ipv4_and_ipv6() -> None:
+    with open_socket(None, 0) as sock:
+        port = sock.getsockname()[1]
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family, socket.SOCK_DGRAM) as caller:
+                caller.connect((host, port))
+                caller.send(b"x")
+                assert from_sockaddr(sock.recvfrom(9)[1]) == from_sockaddr(caller.getsockname())
+
+
+@pytest.mark.parametrize(
+    ("bind", "remote", "expected"),
+    [
+        (None, "127.0.0.1", True),
+        (None, "::1", True),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "::1", False),
+        ("::1", "127.0.0.1", False),
+        ("::1", "::1", True),
+    ],
+)
+def test_a_bound_socket_reaches_its_own_family(bind: str | None, remote: str, *, expected: bool) -> None:
+    with open_socket(bind, 0) as sock:
+        assert reaches(sock, Endpoint(ipaddress.ip_address(remote), 9)) == expected
+
+
+def test_names_and_addresses_resolve() -> None:
+    assert resolve("192.0.2.1", 9) == [Endpoint(ipaddress.ip_address("192.0.2.1"), 9)]
+    assert resolve("2001:db8::1", 9) == [Endpoint(ipaddress.ip_address("2001:db8::1"), 9)]
+    assert all(found.address.is_loopback for found in resolve("localhost", 9))
+
+
+@pytest.mark.parametrize("host", ["two..dots", "\N{SNOWMAN}" * 70, "nul\0"])
+def test_what_is_no_name_does_not_resolve(host: str) -> None:
+    with pytest.raises(StartError, match="cannot resolve the remote"):
+        resolve(host, 9)
+
+
+@pytest.mark.parametrize(
+    ("bind", "kind", "words"),
+    [
+        ("nonsense", UsageError, "not an IPv4 or IPv6 address"),
+        ("", UsageError, "not an IPv4 or IPv6 address"),
+        ("::1%no-such-device", StartError, "cannot use UDP ::1%no-such-device port 0"),
+        ("192.0.2.1", StartError, "this host has no such address"),
+    ],
+)
+def test_what_cannot_be_bound_is_a_mistake(bind: str, kind: type[Tap2tapError], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        open_socket(bind, 0)
+
+
+def test_a_port_in_use_is_told() -> None:
+    with open_socket("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(StartError, match=f"UDP 127.0.0.1 port {port} is in use: .*--port") as caught:
+            open_socket("127.0.0.1", port)
+        assert not isinstance(caught.value, NoPermissionError)

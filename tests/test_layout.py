@@ -1,0 +1,100 @@
+"""The architecture: who may import whom, how large a file may be, and that each says what it is for."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tap2tap"
+FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+CONTROL_PLANE_ONLY = {"pyroute2", "psutil", "argparse"}
+
+# From the top to the bottom: a layer may import those below it, and never one above.
+TOP = {"__main__", "cli", "demo", "stats", "render", "genkey", "arguments", "lab", "host", "echo", "rootless"}
+
+
+def layer(module: str) -> int:
+    """The height of a module: commands 3, supervisor 2, workers 1, what is shared 0."""
+    _, _, name = module.partition(".")
+    if name.startswith("supervisor"):
+        return 2
+    if name.startswith("workers"):
+        return 1
+    return 3 if name in TOP else 0
+
+
+def imports(path: Path, *, at_once: bool = False) -> Iterator[str]:
+    """Every module that a file imports; `at_once`: less what only its functions do."""
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if at_once and isinstance(node, ast.FunctionDef)]
+    later = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if id(node) in later:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+
+
+def test_the_arrow_points_from_cli_to_supervisor_to_workers_to_what_is_shared() -> None:
+    back = [
+        f"{module} imports {other}"
+        for module, path in MODULES.items()
+        for other in imports(path)
+        if other.startswith("tap2tap.") and layer(other) > layer(module)
+    ]
+    assert not back
+
+
+def test_no_worker_loads_what_only_the_control_plane_needs() -> None:
+    seen: set[str] = set()
+    todo = [name for name in MODULES if name.startswith("tap2tap.workers")]
+    while todo:
+        name = todo.pop()
+        if name in MODULES and name not in seen:
+            todo.extend(imports(MODULES[name], at_once=True))
+        seen.add(name)
+    assert "tap2tap.workers.outbound" in seen
+    assert not {name.split(".")[0] for name in seen} & CONTROL_PLANE_ONLY
+
+
+def test_a_process_that_imports_the_workers_has_loaded_nothing_of_the_control_plane() -> None:
+    code = "import sys, tap2tap.workers.outbound, tap2tap.workers.inbound; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert "numpy" in loaded
+    assert not loaded & CONTROL_PLANE_ONLY
+    assert not [name for name in loaded if name.startswith("tap2tap.supervisor")]
+
+
+def test_every_file_begins_by_saying_what_it_is_for() -> None:
+    silent = [path for path in FILES if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))]
+    assert not silent
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
+    assert not {name: length for name, length in lengths.items() if length > 300}
+
+
+@pytest.mark.parametrize("name", ["workers", "supervisor"])
+def test_the_planes_are_seen_at_the_top(name: str) -> None:
+    link = ROOT / name
+    if link.is_symlink():  # a checkout without symbolic links has files there, or nothing
+        assert link.resolve() == PACKAGE / name
+
+
+def test_nothing_is_imported_by_the_bare_names_of_the_links() -> None:
+    wrong = [path for path in FILES if {name.split(".")[0] for name in imports(path)} & {"workers", "supervisor"}]
+    assert not wrong
