@@ -32,7 +32,7 @@ def missing(command: str, argv: list[str]) -> str:
     if not all(shutil.which(tool) for tool in ("unshare", "nsenter")):
         return "the programs unshare and nsenter are missing: install util-linux"
     if os.geteuid() != 0 and MARK not in os.environ:
-        # The second unshare tells whether one may do anything in there: some distributions allow it but take all rights.
+        # The second unshare tells whether one has any rights in there: some distributions grant none.
         if subprocess.run([*OWN, "unshare", "--net", "true"], capture_output=True).returncode:
             return f"this machine lets no ordinary user make namespaces; {advice}"
         print("Not root: going on in a user namespace of our own", flush=True)

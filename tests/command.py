@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from tap2tap.lab import Host
 from tests.tunnel import COMMAND
@@ -27,15 +26,13 @@ def private(*steps: str) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", " && ".join([*steps, 'exec "$@"']), "sh"]
 
 
-def tap2tap(
-    *argv: str, host: Host | None = None, prefix: Sequence[str] = (), command: Sequence[str] = COMMAND, **options: Any
-) -> Done:
+def tap2tap(*argv: str, host: Host | None = None, prefix: Sequence[str] = (), command: Sequence[str] = COMMAND) -> Done:
     """Run `tap2tap argv`, on `host` if there is one, and wait for its end."""
-    options = {"check": False, "timeout": 60, "env": {**os.environ, "COLUMNS": "100"}} | options
     line = [*prefix, *command, *argv]
+    env = {**os.environ, "COLUMNS": "100"}
     if host is not None:
-        return host.run(line, **options)
-    return subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+        return host.run(line, check=False, timeout=60, env=env)
+    return subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, env=env)
 
 
 def mistake(done: Done, code: int, words: str) -> None:

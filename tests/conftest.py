@@ -4,13 +4,19 @@ import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tap2tap.lab import Lab, wait_for
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+# No test is timed, as the machine may be busy; none depends on what earlier runs found.
+settings.register_profile("untimed", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
@@ -18,23 +24,34 @@ def pytest_configure() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def lacking(what: str) -> None:
+def lacking(what: str) -> NoReturn:
     """Skip the test for want of a capability of this machine; where the machine must have them all, fail."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"not skipped, as CI=true: {what}")
     pytest.skip(what)
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    """Two hosts joined by a wire."""
+def make_lab(*hosts: str, switch: bool = False) -> Lab:
+    """A lab, or the end of the test where there can be none."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         lacking("/dev/net/tun cannot be opened")
     try:
-        made = Lab()
+        return Lab(hosts, switch=switch)
     except PermissionError as error:
         lacking(str(error))
-    with made:
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Two hosts joined by a wire."""
+    with make_lab("left", "right") as made:
+        yield made
+
+
+@pytest.fixture
+def road() -> Iterator[Lab]:
+    """Two hosts and one in the middle, which is on the path between them or beside it; all are on one switch."""
+    with make_lab("left", "right", "middle", switch=True) as made:
         yield made
 
 

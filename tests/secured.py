@@ -25,7 +25,7 @@ DATA = (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED)
 BUFFER = 8 << 20  # bytes
 
 # The durations of a busy life in a few seconds; a test with a test's patience.
-IMPATIENT = "late_keepalive=1,give_up=1,unanswered=2,passive_keepalive=1,poll=0.2"
+IMPATIENT = "late_keepalive=1,give_up=2,unanswered=2,passive_keepalive=1,poll=0.2"
 
 
 def make_keys(folder: Path, name: str = "") -> tuple[str, str]:
@@ -140,7 +140,7 @@ def dissect(packet: bytes) -> Iterator[Datagram]:
     source, target = (socket.inet_ntop(family, each) for each in addresses)
     payload = frame[at + 8 :] if gso_type == GSO_UDP_L4 else frame[at + 8 : at + length]
     step = gso_size if gso_type == GSO_UDP_L4 else max(1, len(payload))
-    for start in range(0, len(payload), step):
+    for start in range(0, max(1, len(payload)), step):
         yield Datagram((source, here), (target, there), payload[start : start + step])
 
 

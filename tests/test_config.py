@@ -19,7 +19,7 @@ def test_the_defaults_can_be_right() -> None:
 
 def test_the_default_mtu_fills_a_path_of_1500_bytes() -> None:
     ethernet, ipv4, udp = 14, 20, 8
-    assert Config().mtu + ethernet + ipv4 + udp == 1500
+    assert Config().tap_mtu + ethernet + ipv4 + udp == 1500
 
 
 def test_ports_mtu_and_user_are_those_of_the_first_tap2tap() -> None:

@@ -21,7 +21,7 @@ from tap2tap.errors import NoPermissionError, StartError, Tap2tapError, UsageErr
 
 ports = st.integers(1, 65535)
 ipv4 = st.ip_addresses(v=4)
-ipv6 = st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None)
+ipv6 = st.integers(1 << 48, (1 << 128) - 1).map(ipaddress.IPv6Address)  # beyond those that stand for IPv4
 endpoints = st.builds(Endpoint, ipv4, ports, st.just(0)) | st.builds(Endpoint, ipv6, ports, st.integers(0, 2**32 - 1))
 names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,30}[a-z0-9])?", fullmatch=True)
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tap2tap.lab import Host, Lab, wait_for
-from tests.tunnel import Tunnel, alive
+from tests.tunnel import Tunnel, alive, wait_gone
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
 signals = pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
@@ -41,7 +41,7 @@ def test_each_stop_signal_ends_it_cleanly_and_leaves_nothing(lab: Lab, tmp_path:
         assert lab.left.has_link("tap0")
         assert not port_is_free(lab.left)
         assert tunnel.stop(number) == 0
-        assert not any(alive(process) for process in descendants)
+        assert not alive(descendants)
         assert (tmp_path / "ran").read_text() == "tap0\n"
         assert not lab.left.has_link("tap0")
         assert port_is_free(lab.left)
@@ -58,7 +58,7 @@ def test_a_signal_to_the_whole_group_as_a_terminal_sends_it_ends_it_as_cleanly(
         descendants = tunnel.descendants()
         os.killpg(tunnel.pid, number)
         assert tunnel.wait() == 0
-        assert not any(alive(process) for process in descendants)
+        assert not alive(descendants)
         assert (tmp_path / "ran").read_text() == "tap0\n"
         assert not lab.left.has_link("tap0")
 
@@ -73,12 +73,12 @@ def test_a_signal_while_workers_are_dying_ends_it_cleanly(lab: Lab) -> None:
         assert not lab.left.has_link("tap0")
 
 
-def test_a_signal_before_it_is_up_ends_it_cleanly(lab: Lab) -> None:
-    for number in STOP_SIGNALS:
-        tunnel = Tunnel(lab.left, wait=False)
-        wait_for(lambda tunnel=tunnel: tunnel.said("offloads") or tunnel.ended, what="start")  # type: ignore[misc]
-        assert tunnel.stop(number) == 0, tunnel.log
-        assert not lab.left.has_link("tap0")
+@signals
+def test_a_signal_before_it_is_up_ends_it_cleanly(lab: Lab, number: signal.Signals) -> None:
+    tunnel = Tunnel(lab.left, wait=False)
+    tunnel.wait_said("offloads")
+    assert tunnel.stop(number) == 0
+    assert not lab.left.has_link("tap0")
 
 
 def test_a_killed_supervisor_takes_everything_along_and_frees_the_port(lab: Lab, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_killed_supervisor_takes_everything_along_and_frees_the_port(lab: Lab,
         assert len(descendants) == 3
         tunnel.process.kill()
         tunnel.process.wait()
-        wait_for(lambda: not any(alive(process) for process in descendants), what="end of the workers")
+        wait_gone(descendants)
         wait_for(lambda: port_is_free(lab.left), what="free port")
         wait_for(lambda: not lab.left.has_link("tap0"), what="end of the interface")
     with Tunnel(lab.left) as successor:
@@ -98,11 +98,12 @@ def test_a_killed_supervisor_takes_everything_along_and_frees_the_port(lab: Lab,
 
 def test_a_killed_supervisor_takes_stopped_workers_along(lab: Lab) -> None:
     with Tunnel(lab.left) as tunnel:
+        tunnel.wait_settled()
         descendants = tunnel.descendants()
         for direction in ("outbound", "inbound"):
             tunnel.kill_worker(direction, signal.SIGSTOP)
         tunnel.process.kill()
-        wait_for(lambda: not any(alive(process) for process in descendants), what="end of the workers")
+        wait_gone(descendants)
 
 
 def test_a_tap_that_is_deleted_ends_it_with_a_clear_error(lab: Lab, tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_tap_that_is_deleted_ends_it_with_a_clear_error(lab: Lab, tmp_path: Pa
         lab.left.delete_link("tap0")
         assert tunnel.wait() == 1
         assert tunnel.log[-1] == "tap2tap: the tap device was deleted: the tunnel has ended"
-        assert not any(alive(process) for process in descendants)
+        assert not alive(descendants)
         assert port_is_free(lab.left)
         assert not block.exists()
         assert (tmp_path / "ran").read_text() == "tap0\n"
@@ -130,7 +131,7 @@ def test_a_persistent_tap_is_used_and_left_in_place(lab: Lab, queues: list[str],
             if killed:
                 tunnel.process.kill()
                 tunnel.process.wait()
-        wait_for(lambda gone=descendants: not any(alive(process) for process in gone))  # type: ignore[misc]
+        wait_gone(descendants)
         assert lab.left.index("cable0") == index
 
 
@@ -156,6 +157,6 @@ def test_two_tunnels_on_one_host_do_not_mind_each_other(lab: Lab) -> None:
         assert {facts.stats()["interface"] for facts in (one, two)} == {"tap0", "tap1"}
         descendants = two.descendants()
         one.stop()
-        assert all(alive(process) for process in descendants)
+        assert alive(descendants) == descendants
         assert psutil.pid_exists(two.pid)
         assert two.stats()["state"] == "up"

@@ -63,7 +63,7 @@ def test_a_refused_pin_is_a_warning_and_stats_tell(lab: Lab) -> None:
     with Tunnel(lab.left, "--cpus", "5000,5000", command=command) as tunnel:
         tunnel.wait_said("tap2tap outbound: warning: not pinned cpu=5000 error='Invalid argument'")
         tunnel.wait_said("tap2tap inbound: warning: not pinned cpu=5000 error='Invalid argument'")
-        assert {tunnel.worker(direction)["cpu"] for direction in ("outbound", "inbound")} == {None}
+        wait_for(lambda: {tunnel.worker(direction)["cpu"] for direction in ("outbound", "inbound")} == {None})
         assert {tunnel.worker(direction)["restarts"] for direction in ("outbound", "inbound")} == {0}
 
 

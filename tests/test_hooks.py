@@ -5,12 +5,11 @@ import re
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tap2tap.lab import Lab, wait_for
 from tests.test_ends import STOP_SIGNALS, port_is_free, script
-from tests.tunnel import Tunnel, alive
+from tests.tunnel import Tunnel, alive, wait_gone
 
 # Writes what a hook can know to the file named like the event, whole or not at all.
 REPORT = """
@@ -145,7 +144,7 @@ def test_a_stop_signal_ends_a_hanging_up_and_the_program(lab: Lab, tmp_path: Pat
     descendants = tunnel.descendants()
     assert len(descendants) == 3
     assert tunnel.stop(number) == 0
-    assert not any(alive(process) for process in descendants)
+    assert not alive(descendants)
     assert not lab.left.has_link("tap0")
 
 
@@ -154,7 +153,7 @@ def test_a_hook_that_does_not_mind_sigterm_cannot_hold_up_the_end(lab: Lab, tmp_
     wait_for((tmp_path / "begun").exists, what="hook")
     descendants = tunnel.descendants()
     assert tunnel.stop() == 0
-    assert not any(alive(process) for process in descendants)
+    assert not alive(descendants)
     assert not lab.left.has_link("tap0")
 
 
@@ -164,7 +163,7 @@ def test_a_second_signal_ends_the_waiting_for_a_hanging_down(lab: Lab, tmp_path:
         wait_for((tmp_path / "begun").exists, what="hook")
         descendants = tunnel.descendants()
         assert tunnel.stop() == 1
-        assert not any(alive(process) for process in descendants)
+        assert not alive(descendants)
         tunnel.wait_said("warning: not waiting for --down any longer")
         assert not lab.left.has_link("tap0")
 
@@ -175,7 +174,7 @@ def test_a_killed_supervisor_takes_a_running_hook_along(lab: Lab, tmp_path: Path
     descendants = tunnel.descendants()
     assert len(descendants) == 3
     tunnel.process.kill()
-    wait_for(lambda: not any(alive(process) for process in descendants), what="end of the hook")
+    wait_gone(descendants)
     wait_for(lambda: not lab.left.has_link("tap0"), what="end of the interface")
 
 
@@ -195,8 +194,8 @@ def test_a_killed_hook_process_is_told_when_it_is_missed(lab: Lab, tmp_path: Pat
         for process in tunnel.descendants():
             if process.pid not in workers:
                 process.kill()
-                wait_for(lambda gone=process: not alive(gone), what="end of the hook process")  # type: ignore[misc]
-        assert all(alive(psutil.Process(pid)) for pid in workers)
+                wait_gone([process])
+        assert len(alive(tunnel.descendants())) == 2
         assert tunnel.stop() == 1
         tunnel.wait_said("failed: the process that runs it is gone")
         assert not lab.left.has_link("tap0")

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tap2tap.lab import Lab
+from tap2tap.lab import Lab, wait_for
 from tests.test_ends import script
 from tests.tunnel import Tunnel
 
@@ -44,7 +44,7 @@ def test_the_successor_of_a_worker_can_do_no_more(lab: Lab) -> None:
             successor = tunnel.wait_replaced(direction, tunnel.kill_worker(direction))["pid"]
             assert status(successor)["Uid"] == "65534 65534 65534 65534"
             assert powerless(successor)
-            assert descriptors(successor) == {"tap", "udp"}
+            wait_descriptors(successor)
 
 
 def test_the_supervisor_itself_is_nobody(lab: Lab) -> None:
@@ -59,7 +59,7 @@ def test_only_who_runs_hooks_is_still_root_and_it_holds_no_network_descriptor(la
         workers = {tunnel.worker(direction)["pid"] for direction in DIRECTIONS}
         (runner,) = (process for process in tunnel.descendants() if process.pid not in workers)
         assert runner.uids().real == runner.uids().effective == 0
-        assert kinds(runner.pid) == {"unix"}
+        wait_for(lambda: kinds(runner.pid) == {"unix"})
 
 
 def test_without_hooks_nobody_is_root(lab: Lab) -> None:
@@ -74,8 +74,8 @@ def test_workers_hold_the_tap_the_socket_and_nothing_else(lab: Lab, tmp_path: Pa
         os.close(extra)
         for direction in DIRECTIONS:
             pid = tunnel.worker(direction)["pid"]
+            wait_descriptors(pid)
             assert len(list(Path(f"/proc/{pid}/fd").iterdir())) == 5
-            assert descriptors(pid) == {"tap", "udp"}
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["by-number", "by-name"])
@@ -95,13 +95,13 @@ def test_workers_become_whom_they_are_told_to(lab: Lab, *, named: bool) -> None:
 
 def test_a_worker_says_in_ps_what_it_is(lab: Lab) -> None:
     with Tunnel(lab.left) as tunnel:
-        for direction in DIRECTIONS:
-            assert psutil.Process(tunnel.worker(direction)["pid"]).name() == f"{direction}:tap0"
+        names = {f"{direction}:tap0" for direction in DIRECTIONS}
+        wait_for(lambda: {process.name() for process in tunnel.descendants()} == names, what="names")
 
 
-def descriptors(pid: int) -> set[str]:
-    """What the descriptors beyond standard input, output and error are."""
-    return {"tap" if kind == "tun" else kind for kind in kinds(pid)}
+def wait_descriptors(pid: int) -> None:
+    """Wait until a worker holds what it needs, beyond standard input, output and error, and nothing else."""
+    wait_for(lambda: kinds(pid) == {"tun", "udp"}, 30, "worker without other descriptors")
 
 
 def kinds(pid: int) -> set[str]:
@@ -110,13 +110,14 @@ def kinds(pid: int) -> set[str]:
     for link in Path(f"/proc/{pid}/fd").iterdir():
         if int(link.name) < 3:
             continue
-        target = str(link.readlink())
+        try:
+            target = str(link.readlink())
+        except FileNotFoundError:  # just closed
+            continue
         if target.startswith("socket:"):
             inode = target.removeprefix("socket:[").removesuffix("]")
-            target = next(
-                name
-                for name, tables in (("udp", ("udp", "udp6")), ("unix", ("unix",)))
-                if any(inode in Path(f"/proc/{pid}/net/{table}").read_text().split() for table in tables)
-            )
+            tables = ("udp", "udp6", "unix", "netlink", "packet", "raw")
+            names = (name for name in tables if inode in Path(f"/proc/{pid}/net/{name}").read_text().split())
+            target = next(names, "socket").removesuffix("6")
         found.add(Path(target).name)
     return found

@@ -14,29 +14,20 @@ import psutil
 import pytest
 
 from tap2tap.lab import Host, Lab, wait_for
-from tests.tunnel import LEFT, RIGHT, Tunnel, address, ping
+from tests.tunnel import LEFT, RIGHT, Tunnel, joined, wait_ping
 
 both = pytest.mark.parametrize("direction", ["outbound", "inbound"])
 
 
 @contextmanager
-def connected(lab: Lab) -> Iterator[tuple[Tunnel, Tunnel]]:
-    """The client on the left and the server on the right, with addresses, their neighbours known."""
-    with Tunnel(lab.right) as server, Tunnel(lab.left, "--remote", lab.right.ipv4) as client:
-        address(lab.left, lab.right)
-        wait_for(lambda: ping(lab.left, RIGHT), 30, "echo through the tunnel")
-        yield client, server
-
-
-@contextmanager
 def load(sender: Host, target: str) -> Iterator[None]:
-    """Frames of all sizes from `sender` to `target`, as fast as they go, for at most half a minute."""
+    """Some thousand frames a second of all sizes from `sender` to `target`, for at most half a minute."""
     over = threading.Event()
 
     def pour() -> None:
         deadline = time.monotonic() + 30
         with sender.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            while not over.is_set() and time.monotonic() < deadline:
+            while not over.wait(0.001) and time.monotonic() < deadline:
                 for size in (18, 200, 200, 1400, 1400, 1400):
                     with suppress(OSError):  # nobody listens there, and sometimes the queue is full
                         sock.sendto(bytes(size), (target, 9))
@@ -52,7 +43,7 @@ def load(sender: Host, target: str) -> Iterator[None]:
 
 @both
 def test_a_worker_that_is_killed_under_load_is_replaced_and_its_counters_go_on(lab: Lab, direction: str) -> None:
-    with connected(lab) as (client, server), load(lab.left, RIGHT):
+    with joined(lab.left, lab.right) as (client, server), load(lab.left, RIGHT):
         tunnel = client if direction == "outbound" else server
         wait_for(lambda: tunnel.worker(direction)["frames"] > 500, what="load")
         before = tunnel.worker(direction)
@@ -68,7 +59,7 @@ def test_a_worker_that_is_killed_under_load_is_replaced_and_its_counters_go_on(l
 
 @both
 def test_a_worker_that_stops_under_load_is_replaced(lab: Lab, direction: str) -> None:
-    with connected(lab) as (client, server), load(lab.left, RIGHT):
+    with joined(lab.left, lab.right) as (client, server), load(lab.left, RIGHT):
         tunnel = client if direction == "outbound" else server
         pid = tunnel.kill_worker(direction, signal.SIGSTOP)
         after = tunnel.wait_replaced(direction, pid, timeout=15)
@@ -102,13 +93,13 @@ def test_workers_do_not_mind_the_signals_of_a_terminal(lab: Lab) -> None:
 
 
 def test_both_workers_killed_at_once_are_both_replaced(lab: Lab) -> None:
-    with connected(lab) as (client, _):
+    with joined(lab.left, lab.right) as (client, _):
         old = {direction: client.worker(direction)["pid"] for direction in ("outbound", "inbound")}
         for pid in old.values():
             os.kill(pid, signal.SIGKILL)
         for direction, pid in old.items():
             client.wait_replaced(direction, pid)
-        wait_for(lambda: ping(lab.left, RIGHT), 30, "echo through the new workers")
+        wait_ping(lab.left, RIGHT)
 
 
 def test_a_crash_loop_backs_off_to_a_second_and_says_so(lab: Lab) -> None:
@@ -131,7 +122,7 @@ def test_a_crash_loop_backs_off_to_a_second_and_says_so(lab: Lab) -> None:
 @pytest.mark.parametrize("end", ["client", "server"])
 @both
 def test_a_ping_loses_at_most_five_packets_when_a_worker_is_killed(lab: Lab, direction: str, end: str) -> None:
-    with connected(lab) as (client, server):
+    with joined(lab.left, lab.right) as (client, server):
         tunnel = client if end == "client" else server
         frames = tunnel.worker(direction)["frames"]
         pinging = lab.left.popen(["ping", "-n", "-q", "-i", "0.002", "-c", "600", "-W", "5", RIGHT], stdout=-1)
@@ -146,24 +137,21 @@ def test_a_ping_loses_at_most_five_packets_when_a_worker_is_killed(lab: Lab, dir
 
 
 def test_a_server_whose_worker_was_replaced_still_knows_its_peer(lab: Lab) -> None:
-    with connected(lab) as (client, server):
+    with joined(lab.left, lab.right) as (client, server):
         peer = server.stats()["peer"]
         pid = server.kill_worker("inbound")
         server.wait_replaced("inbound", pid)
         pid = server.kill_worker("outbound")
         server.wait_replaced("outbound", pid)
         assert server.stats()["peer"] == peer == f"{lab.left.ipv4}:1234"
-        assert wait_for(lambda: ping(lab.right, LEFT), 30, "echo from the server's side")
+        wait_ping(lab.right, LEFT)
         assert client.worker("inbound")["restarts"] == 0
 
 
 def test_each_worker_runs_on_the_cpu_that_stats_name(lab: Lab) -> None:
     with Tunnel(lab.left) as tunnel:
-        cpus = set()
-        for direction in ("outbound", "inbound"):
-            worker = tunnel.worker(direction)
-            assert os.sched_getaffinity(worker["pid"]) == {worker["cpu"]}
-            cpus.add(worker["cpu"])
+        tunnel.wait_settled()
+        cpus = {tunnel.worker(direction)["cpu"] for direction in ("outbound", "inbound")}
         assert len(cpus) == min(2, len(os.sched_getaffinity(0)))
 
 
@@ -171,10 +159,11 @@ def test_the_workers_run_on_the_cpus_that_were_asked_for_before_and_after_a_deat
     mine = os.sched_getaffinity(0)
     out, into = max(mine), min(mine)
     with Tunnel(lab.left, "--cpus", f"{out},{into}") as tunnel:
-        assert os.sched_getaffinity(tunnel.worker("outbound")["pid"]) == {out}
-        assert os.sched_getaffinity(tunnel.worker("inbound")["pid"]) == {into}
-        successor = tunnel.wait_replaced("outbound", tunnel.kill_worker("outbound"))
-        wait_for(lambda: os.sched_getaffinity(successor["pid"]) == {out}, what="pinned successor")
+        for _ in range(2):
+            tunnel.wait_settled()
+            assert tunnel.worker("outbound")["cpu"] == out
+            assert tunnel.worker("inbound")["cpu"] == into
+            tunnel.wait_replaced("outbound", tunnel.kill_worker("outbound"))
 
 
 def test_a_process_that_may_use_one_cpu_warns_and_works(lab: Lab) -> None:

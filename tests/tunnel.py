@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,6 +89,11 @@ class Tunnel:
         facts: dict[str, Any] = self.stats()["workers"][direction]
         return facts
 
+    def wait_settled(self) -> None:
+        """Wait until both workers are pinned to their CPUs, which is the last thing that they do before their loops."""
+        for worker in self.stats()["workers"].values():
+            wait_for(partial(_pinned, worker["pid"], worker["cpu"]), 30, f"settled worker: {self.log}")
+
     def kill_worker(self, direction: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to a worker, and return the pid that it had."""
         pid: int = wait_for(lambda: self.worker(direction)["pid"], what=f"living {direction} worker")
@@ -166,9 +172,22 @@ def ping(host: Host, target: str, *options: str) -> bool:
     return done.returncode == 0
 
 
-def alive(process: psutil.Process) -> bool:
-    """Whether a process still does anything; a zombie does not."""
+def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that still do anything; a zombie does not."""
+    return [process for process in processes if _status(process) not in (None, psutil.STATUS_ZOMBIE)]
+
+
+def wait_gone(processes: Iterable[psutil.Process]) -> None:
+    """Wait until none of these does anything any more."""
+    wait_for(lambda: not alive(processes), 30, f"end of {processes}")
+
+
+def _pinned(pid: int, cpu: int) -> bool:
+    return os.sched_getaffinity(pid) == {cpu}
+
+
+def _status(process: psutil.Process) -> str | None:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return str(process.status())
     except psutil.NoSuchProcess:
-        return False
+        return None

@@ -68,8 +68,10 @@ class Hooks:
 
         Raises StartError when it could not be run or failed, Interrupted when a stop signal came meanwhile.
         """
-        if self._channel is None or not self.ask(event, interface, facts):
+        if event not in self._programs or self._channel is None:
             return
+        if not self.ask(event, interface, facts):
+            raise StartError(f"{OPTIONS[event]} {self._programs[event]} failed: the process that runs it is gone")
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(stop.fd, select.POLLIN)
@@ -83,7 +85,7 @@ class Hooks:
             raise StartError(problem)
 
     def ask(self, event: str, interface: str, facts: Mapping[str, str]) -> bool:
-        """Have the program of `event` run, after those that were asked for before; whether there is one."""
+        """Have the program of `event` run, after those that were asked for before; whether it will."""
         if event not in self._programs or self._channel is None:
             return False
         log.debug("running hook", event=event, program=self._programs[event])
@@ -92,8 +94,8 @@ class Hooks:
             self._channel.send(message, socket.MSG_DONTWAIT)
         except OSError as error:
             log.warning("hook not run", event=event, error=error.strerror)
-        else:
-            self._unanswered.append(f"{OPTIONS[event]} {self._programs[event]}")
+            return False
+        self._unanswered.append(f"{OPTIONS[event]} {self._programs[event]}")
         return True
 
     @property

@@ -53,6 +53,7 @@ class Keeper:
         self._send: Order | None = None
         self._sent = 0  # sessions used for sending so far
         self._traffic = Sampler(cable)
+        self._publish()  # before anyone looks: a tunnel without a link is a plain one
 
     def hire(self, role: str) -> socket.socket:
         """Make the channel of a worker that is about to be forked, and tell it what lives; the caller closes it."""

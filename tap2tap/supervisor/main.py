@@ -112,7 +112,9 @@ def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
 
 def segments(config: Config) -> int:
     """How many frames a super-frame may stand for, so that one send takes it."""
-    return min(MAX_SEGMENTS, MAX_PAYLOAD // (config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS))
+    return min(
+        MAX_SEGMENTS, MAX_PAYLOAD // (config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS)
+    )
 
 
 def identity(config: Config) -> tuple[int, int]:

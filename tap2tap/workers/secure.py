@@ -75,7 +75,7 @@ class SecureSeal:
         self._sealed = Train()
         self._empty = Train(0)
         self._empty.shape(0, 1, 0)
-        self._geometries: dict[Train, Geometry] = {}  # by what frames come in: the reader's train, the splitter's, _empty
+        self._geometries: dict[Train, Geometry] = {}  # by what frames come in: the reader's train, the splitter's, ours
         self._aead: wire.Aead | None = None
         self._nonces = wire.Nonces(wire.Cipher.AES_256_GCM, MAX_SEGMENTS)
         self._index = 0
@@ -145,7 +145,7 @@ class _Session:
 
 
 class SecureOpen:
-    """The inbound stage: authentic, fresh datagrams of the sessions that the supervisor has opened. `longest`: bytes."""
+    """The inbound stage: authentic, fresh datagrams of the sessions that the supervisor opened. `longest`: bytes."""
 
     def __init__(self, block: Block, channel: WorkerEnd, family: int, longest: int) -> None:
         self._slots = block.slots

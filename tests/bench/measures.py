@@ -1,23 +1,21 @@
 """What is measured over one cable. A measure returns named numbers; units and sense are in MEASURES."""
 
 import gc
-import json
 import statistics
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tap2tap.echo import Pinger
 from tap2tap.lab import wait_for
-from tests.bench.peers import ROOT, Cable
-from tests.bench.usage import Meter, family, pss, pss_alone
+from tests.bench.load import LEFT, RIGHT, finish, offer_datagrams, offer_frames, pids, search
+from tests.bench.peers import Cable
+from tests.bench.usage import Meter, pss, pss_alone
 
-LEFT, RIGHT = "10.77.0.1", "10.77.0.2"
 GIB = 1 << 30
-MARGIN = 20.0  # seconds that a bounded program gets on top before it counts as stuck
+DATAGRAM = 1400 - 28  # bytes of payload: with its headers it fits every tunnel here unfragmented
 
 Values = dict[str, float]
 
@@ -38,20 +36,21 @@ MEASURES = {
     "tcp8": Measure("TCP, 8 streams", "Gbit/s", True),
     "tcp8_back": Measure("TCP, 8 streams, the other way", "Gbit/s", True),
     "frames64": Measure("64-byte frames delivered", "thousand/s", True, "{:.0f}"),
+    "frames64_flood": Measure("The same in a flood", "thousand/s", True, "{:.0f}"),
     "frames1400": Measure("1400-byte frames delivered", "thousand/s", True, "{:.0f}"),
-    "udp1400": Measure("inner UDP of 1400 bytes", "Gbit/s", True),
-    "udp1400_gso": Measure("the same, sent in trains (UDP_SEGMENT)", "Gbit/s", True),
-    "rtt_idle_median": Measure("round trip, idle, median", "µs", False, "{:.0f}"),
-    "rtt_idle_p99": Measure("round trip, idle, 99th percentile", "µs", False, "{:.0f}"),
-    "rtt_load_median": Measure("round trip beside one TCP stream, median", "µs", False, "{:.0f}"),
-    "rtt_load_p99": Measure("round trip beside one TCP stream, 99th percentile", "µs", False, "{:.0f}"),
+    "udp1400": Measure("Inner UDP in packets of 1400 bytes", "Gbit/s", True),
+    "udp1400_gso": Measure("The same, sent in trains (UDP_SEGMENT)", "Gbit/s", True),
+    "rtt_idle_median": Measure("Round trip, idle, median", "µs", False, "{:.0f}"),
+    "rtt_idle_p99": Measure("Round trip, idle, 99th percentile", "µs", False, "{:.0f}"),
+    "rtt_load_median": Measure("Round trip beside one TCP stream, median", "µs", False, "{:.0f}"),
+    "rtt_load_p99": Measure("Round trip beside one TCP stream, 99th percentile", "µs", False, "{:.0f}"),
     "cpu_gib": Measure("CPU of the tunnel's processes per GiB of TCP", "s", False),
     "cpu_gib_machine": Measure("CPU of the whole machine per GiB of TCP", "s", False),
     "cpu_frames": Measure("CPU of the tunnel's processes per million 64-byte frames", "s", False),
     "cpu_frames_machine": Measure("CPU of the whole machine per million 64-byte frames", "s", False),
-    "memory": Measure("memory of one end (PSS)", "MiB", False, "{:.1f}"),
-    "memory_alone": Measure("memory of one end with its files unshared", "MiB", False, "{:.1f}"),
-    "start": Measure("start to first reply", "ms", False, "{:.0f}"),
+    "memory": Measure("Memory of one end (PSS)", "MiB", False, "{:.1f}"),
+    "memory_alone": Measure("Memory of one end with its files unshared", "MiB", False, "{:.1f}"),
+    "start": Measure("Start to first reply", "ms", False, "{:.0f}"),
 }
 
 
@@ -69,17 +68,6 @@ def connect(cable: Cable, timeout: float = 20.0) -> Values:
     with Pinger(cable.lab.left) as pinger:
         wait_for(lambda: pinger.ping(RIGHT, 0.02), timeout, "reply through the tunnel")
     return {"start": (time.monotonic() - cable.began) * 1e3}
-
-
-def pids(cable: Cable, *sides: str) -> list[int]:
-    """The processes of the tunnel on some sides."""
-    return family(program.pid for side in sides for program in cable.programs[side])
-
-
-def finish(process: "subprocess.Popen[str]", seconds: float) -> Any:
-    """The JSON that a program prints at its end."""
-    output, _ = process.communicate(timeout=seconds + MARGIN)
-    return json.loads(output)
 
 
 def iperf(cable: Cable, seconds: float, *options: str) -> "subprocess.Popen[str]":
@@ -115,55 +103,27 @@ def tcp(cable: Cable, seconds: float) -> Values:
     return values
 
 
-def flood(cable: Cable, seconds: float, mode: str, *options: str) -> "subprocess.Popen[str]":
-    """Start the generator on the left."""
-    argv = [sys.executable, "-m", "tests.bench.flood", "--mode", mode, "--seconds", str(seconds), *options]
-    return cable.lab.left.popen(argv, stdout=subprocess.PIPE, cwd=ROOT)
-
-
-def rate(samples: Sequence[tuple[float, float]], start: float, end: float) -> float:
-    """Events a second in the middle of a flood: without its first quarter and its last tenth."""
-    low, high = start + (end - start) * 0.25, end - (end - start) * 0.1
-    middle = [sample for sample in samples if low <= sample[0] <= high]
-    (first, before), (last, after) = middle[0], middle[-1]
-    return (after - before) / (last - first)
-
-
 def frames(cable: Cable, seconds: float) -> Values:
-    """Frames that arrive per second when more are sent than the tunnel takes."""
-    mac = cable.lab.right.run(["ip", "-o", "link", "show", cable.right]).stdout.split("link/ether ")[1].split()[0]
+    """Frames that arrive per second: at the offered load that suits the tunnel best, and in a flood."""
     values: Values = {}
     for size in (64, 1400):
-        meter = Meter(pids(cable, "left", "right"))
-        before = cable.lab.right.counters()[cable.right].rx_packets
-        process = flood(cable, seconds, "frames", "--device", cable.left, "--mac", mac, "--size", str(size))
-        samples = []
-        while process.poll() is None:
-            samples.append((time.monotonic(), cable.lab.right.counters()[cable.right].rx_packets))
-            time.sleep(0.05)
-        result = finish(process, seconds)
-        cost = meter.cost()
-        delivered = (cable.lab.right.counters()[cable.right].rx_packets - before) / 1e6
-        values[f"frames{size}"] = rate(samples, result["start"], result["end"]) / 1e3
+        outcome = search(lambda rate, size=size: offer_frames(cable, seconds / 3, size, rate))  # type: ignore[misc]
+        values[f"frames{size}"] = outcome.best.delivered / 1e3
         if size == 64:
-            values["cpu_frames_machine"] = cost.machine / delivered
-            if meter.pids:
-                values["cpu_frames"] = cost.tunnel / delivered
+            values["frames64_flood"] = outcome.flood.delivered / 1e3
+            million = outcome.best.count / 1e6
+            values["cpu_frames_machine"] = outcome.best.cost.machine / million
+            if pids(cable, "left", "right"):
+                values["cpu_frames"] = outcome.best.cost.tunnel / million
     return values
 
 
 def udp(cable: Cable, seconds: float) -> Values:
-    """Datagrams of 1400 bytes that reach an application, sent one by one and in trains."""
+    """Goodput of datagrams that reach an application, sent one by one and in trains."""
     values: Values = {}
     for key, mode in {"udp1400": "udp", "udp1400_gso": "gso"}.items():
-        argv = [sys.executable, "-m", "tests.bench.sink", "--seconds", str(seconds + 1)]
-        sink = cable.lab.right.popen(argv, stdout=subprocess.PIPE, cwd=ROOT)
-        assert sink.stdout is not None
-        if sink.stdout.readline() != "ready\n":
-            raise RuntimeError("the receiver of datagrams does not start")
-        result = finish(flood(cable, seconds, mode, "--address", RIGHT, "--size", "1400"), seconds)
-        samples = finish(sink, seconds)["samples"]
-        values[key] = rate(samples, result["start"], result["end"]) * 1400 * 8 / 1e9
+        outcome = search(lambda rate, mode=mode: offer_datagrams(cable, seconds / 3, mode, DATAGRAM, rate))  # type: ignore[misc]
+        values[key] = outcome.best.delivered * DATAGRAM * 8 / 1e9
     return values
 
 

@@ -180,7 +180,7 @@ class QuickTunNacltai(QuickTun):
     name = "quicktun-nacltai"
     label = "QuickTun nacltai"
     protocol = "nacltai"
-    mtu = 1434
+    mtu = 1426  # 32 bytes are added
 
     def keys(self) -> tuple[dict[str, str], dict[str, str]]:
         """Two fresh key pairs, crosswise."""

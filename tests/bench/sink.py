@@ -29,7 +29,7 @@ def main() -> None:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, b"\0" * 8 + (50_000).to_bytes(8, "little"))
         receiver.bind(("", options.port))
         buffer = ctypes.create_string_buffer(2048)  # all go to the same place: nobody looks at them
-        messages = batch(buffer, 2048)
+        messages = batch(buffer, 2048, BATCH)
         descriptor, received = receiver.fileno(), 0
         now = time.monotonic()
         end, due, samples = now + options.seconds, now, []
