@@ -41,10 +41,16 @@ class Tunnel:
     client: list[str] = field(default_factory=list)
 
 
-def tunnels(folder: Path) -> list[Tunnel]:
-    """The cables that the demo shows; files that they need go to the folder."""
-    del folder
-    return [Tunnel("A plain cable")]
+def tunnels(lab: Lab, folder: Path) -> list[Tunnel]:
+    """The cables that the demo shows; the files that they need are made in the folder."""
+    client, server = str(folder / "client.key"), str(folder / "server.key")
+    say("\nThe two ends of an encrypted cable, one file each")
+    show(lab.left, ["tap2tap", "genkey", client, server])
+    lab.left.run([sys.executable, "-m", "tap2tap", "genkey", client, server])
+    return [
+        Tunnel("An encrypted cable", ["--key", server], ["--key", client]),
+        Tunnel("A plain cable, as C tap2tap and QuickTun speak it"),
+    ]
 
 
 class End:
@@ -237,7 +243,7 @@ def demo(argv: list[str]) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="tap2tap-demo-") as folder, Lab(("client", "server")) as lab:
             say(f"Two hosts, joined by a virtual wire: client {lab.left.ipv4}, server {lab.right.ipv4}")
-            for tunnel in tunnels(Path(folder)):
+            for tunnel in tunnels(lab, Path(folder)):
                 show_tunnel(lab, tunnel, options.seconds, Path(folder))
     except PermissionError as error:
         say(f"tap2tap demo: {error}")

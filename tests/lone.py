@@ -18,7 +18,17 @@ from typing import Any, Self
 
 from tap2tap import counters, log
 from tap2tap.counters import Block, Count, Drop, Slot
-from tap2tap.endpoint import UDP_SEGMENT, Endpoint, enable_gro, from_sockaddr, load, store
+from tap2tap.endpoint import (
+    SO_RCVBUFFORCE,
+    SO_SNDBUFFORCE,
+    SOL_UDP,
+    UDP_SEGMENT,
+    Endpoint,
+    enable_gro,
+    from_sockaddr,
+    load,
+    store,
+)
 from tap2tap.lab import Host, wait_for
 from tap2tap.vnet import NO_OFFLOAD, VNET_LENGTH
 from tap2tap.workers.inbound import inbound
@@ -43,7 +53,7 @@ def run(count: int, size: int) -> list[bytes]:
 
 def roomy(sock: socket.socket) -> socket.socket:
     """Let much wait in `sock`, as far as this user may; returns it."""
-    for force, plain in ((32, socket.SO_SNDBUF), (33, socket.SO_RCVBUF)):  # SO_SNDBUFFORCE, SO_RCVBUFFORCE
+    for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
         except PermissionError:
@@ -118,7 +128,7 @@ class Lone:
 
     def call_train(self, data: bytes, size: int) -> None:
         """Send `data` to the worker as one train of datagrams of `size`."""
-        ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder))]
+        ancillary = [(SOL_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder))]
         self.peer.sendmsg([data], ancillary, 0, self.sock.getsockname())
 
     def received(self, count: int) -> list[bytes]:

@@ -37,7 +37,8 @@ def exchange(sender: Host, receiver: Host, target: str, count: int, size: int, *
     """Send numbered datagrams, never more at once than any queue holds: all arrive, whole and in order."""
     window = 32
     got: list[bytes] = []
-    with receiver.socket(family(target), socket.SOCK_DGRAM) as inside, sender.socket(family(target), 2) as outside:
+    kind = family(target), socket.SOCK_DGRAM
+    with receiver.socket(*kind) as inside, sender.socket(*kind) as outside:
         inside.bind((target, 0))
         inside.settimeout(20)
         outside.settimeout(20)

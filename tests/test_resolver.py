@@ -53,7 +53,7 @@ def test_a_peer_that_speaks_is_left_alone() -> None:
 
 
 def test_lookups_keep_their_distance() -> None:
-    resolver, _ = looked(lambda: [])
+    resolver, _ = looked(list)
     resolver.look(1000.0 + EVERY / 2, 0.0)
     assert not resolver.waiting
     resolver.look(1000.0 + EVERY, 0.0)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from tap2tap.endpoint import SO_RCVBUFFORCE, SOL_UDP, UDP_SEGMENT
 from tap2tap.lab import Host
 
 TIMEOUT = 40.0  # seconds, for what has no reason to fail but a slow machine
@@ -25,7 +26,6 @@ TP_STATUS_VLAN_VALID = 1 << 4
 TP_STATUS_VLAN_TPID_VALID = 1 << 6
 TP_STATUS_CSUM_VALID = 1 << 7
 AUXDATA = struct.Struct("=IIIHHHH")  # tpacket_auxdata: status, len, snaplen, mac, net, vlan_tci, vlan_tpid
-SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 
 
 def family(address: str) -> socket.AddressFamily:
@@ -152,7 +152,7 @@ class Wire:
 
 def segment_size(size: int) -> list[tuple[int, int, bytes]]:
     """The ancillary data that makes the kernel cut one send into datagrams of `size`."""
-    return [(socket.IPPROTO_UDP, 103, size.to_bytes(2, sys.byteorder))]  # UDP_SEGMENT
+    return [(SOL_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder))]
 
 
 def numbered(count: int, size: int) -> Iterator[bytes]:
