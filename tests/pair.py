@@ -13,7 +13,8 @@ from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import SockAddr
 from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher
-from tap2tap.workers.secure import SecureOpen, SecureSeal
+from tap2tap.workers.open import SecureOpen
+from tap2tap.workers.seal import SecureSeal
 from tap2tap.workers.train import Train
 from tests.frames import contents, load, trains_of
 

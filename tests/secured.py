@@ -11,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from tap2tap.endpoint import SO_RCVBUFFORCE
 from tap2tap.genkey import genkey
 from tap2tap.lab import Host, wait_for
 from tap2tap.protocols.secure import wire
-from tests.traffic import ETH_P_ALL, SO_RCVBUFFORCE, SOL_PACKET
+from tests.traffic import ETH_P_ALL, SOL_PACKET
 from tests.tunnel import RIGHT, Tunnel, address, wait_ping
 
 PACKET_STATISTICS = 6  # linux/if_packet.h

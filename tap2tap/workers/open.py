@@ -1,14 +1,10 @@
-"""The stages of the secure protocol: each frame is sealed into one datagram, each datagram opened into one frame.
+"""The inbound stage of the secure protocol: each datagram that is authentic and fresh is opened into one frame.
 
-Why a nonce never repeats under one key: the outbound worker writes the next counter to shared memory before it seals
-the first datagram of a train, so a successor goes on behind whatever its killed predecessor may have sent; the
-supervisor reaps the predecessor before it forks the successor, so there is one worker at a time; and a new supervisor
-has new sessions, whose keys come from fresh ephemeral keys. The inbound worker does the same with the counters that it
-has accepted, so a successor accepts nothing a second time.
+What has been accepted is written to shared memory before a frame of it is delivered, so the successor of a killed
+worker accepts nothing a second time.
 """
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -20,116 +16,11 @@ from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mailbox import Task, WorkerEnd
 from tap2tap.protocols.secure.replay import ReplayWindow
 from tap2tap.workers.fit import fits
+from tap2tap.workers.geometry import Geometry, exhaust
 from tap2tap.workers.peer import Address
 from tap2tap.workers.train import MAX_SEGMENTS, Train
 
-_HEADER, _OVERHEAD = wire.HEADER_LENGTH, wire.OVERHEAD
 _COUNTER_ONE = int(wire.COUNTER_ONE)
-_exhaust = deque[object](maxlen=0).extend  # runs an iterator to its end without a Python loop
-
-Rows = tuple[list[memoryview], list[memoryview], list[memoryview]]  # headers, sealed (with the tag), frames
-
-
-class Geometry:
-    """Views of the rows of two trains, one of datagrams and one of frames, for the AEAD: made once for each size."""
-
-    def __init__(self, datagrams: memoryview, frames: memoryview) -> None:
-        self._datagrams = datagrams
-        self._frames = frames
-        self._known: dict[int, Rows] = {}
-
-    def rows(self, size: int, count: int) -> Rows:
-        """Views of at least `count` rows; `size` is that of the frames, in bytes."""
-        known = self._known.get(size)
-        if known is None or len(known[0]) < count:
-            if len(self._known) >= 256:  # hostile traffic may come in every size
-                self._known.clear()
-            step = size + _OVERHEAD
-            starts = range(0, count * step, step)
-            known = self._known[size] = (
-                [self._datagrams[at : at + _HEADER] for at in starts],
-                [self._datagrams[at + _HEADER : at + step] for at in starts],
-                [self._frames[number * size : (number + 1) * size] for number in range(count)],
-            )
-        return known
-
-    def row(self, number: int, size: int, length: int) -> tuple[memoryview, memoryview, memoryview]:
-        """Views of one row whose frame has `length` bytes, among frames of `size`."""
-        at, frame = number * (size + _OVERHEAD), number * size
-        end = at + length + _OVERHEAD
-        return (
-            self._datagrams[at : at + _HEADER],
-            self._datagrams[at + _HEADER : end],
-            self._frames[frame : frame + length],
-        )
-
-
-class SecureSeal:
-    """The outbound stage. It seals with the session that the supervisor ordered last."""
-
-    overhead = _OVERHEAD
-
-    def __init__(self, block: Block, channel: WorkerEnd) -> None:
-        self._counts = block.outbound
-        self._channel = channel
-        self._sealed = Train()
-        self._empty = Train(0)
-        self._empty.shape(0, 1, 0)
-        self._geometries: dict[Train, Geometry] = {}  # by what frames come in: the reader's train, the splitter's, ours
-        self._aead: wire.Aead | None = None
-        self._nonces = wire.Nonces(wire.Cipher.AES_256_GCM, MAX_SEGMENTS)
-        self._index = 0
-        self._slot = 0
-        self._reminder = False
-
-    def seal(self, train: Train) -> Train | None:
-        """Return the sealed datagrams of a train of frames; None (counted) while there is no session to send on."""
-        if self._channel.waiting():
-            self._mail()
-        aead, counts, count = self._aead, self._counts, train.count
-        first = counts[self._slot]
-        if aead is None or first + count > wire.REJECT_AFTER_MESSAGES:
-            counts[Count.DROPPED + Drop.NO_SESSION] += count
-            return None
-        counts[self._slot] = first + count  # before anything is sealed: see above
-        sealed, size, last = self._sealed, train.size, train.last
-        sealed.shape(size + _OVERHEAD, count, last + _OVERHEAD)
-        kind = wire.TYPE_DATA_VOUCHED if train.vouched else wire.TYPE_DATA
-        wire.write_headers(sealed.rows, kind, self._index, first)
-        self._nonces.fill(first, count)
-        nonces = self._nonces.views
-        geometry = self._geometries.get(train)
-        if geometry is None:
-            geometry = self._geometries[train] = Geometry(sealed.buffer, train.buffer)
-        full = count if last == size else count - 1
-        if full:
-            headers, outs, frames = geometry.rows(size, full)
-            _exhaust(map(aead.encrypt_into, nonces, islice(frames, full), headers, outs))
-        if full < count:
-            header, out, frame = geometry.row(full, size, last)
-            aead.encrypt_into(nonces[full], frame, header, out)
-        return sealed
-
-    def keepalive(self) -> Train | None:
-        """Return a sealed empty datagram when the supervisor has ordered one."""
-        if self._channel.waiting():
-            self._mail()
-        if not self._reminder:
-            return None
-        self._reminder = False
-        return self.seal(self._empty)
-
-    def _mail(self) -> None:
-        for order in self._channel.orders():
-            if order.task is Task.USE:
-                self._aead = wire.aead(order.cipher, order.key)
-                self._nonces = wire.Nonces(order.cipher, MAX_SEGMENTS)
-                self._index = order.index
-                self._slot = Count.SESSION + order.slot
-            elif order.task is Task.STOP:
-                self._aead = None
-            elif order.task is Task.KEEPALIVE:
-                self._reminder = True
 
 
 @dataclass(slots=True)
@@ -167,15 +58,15 @@ class SecureOpen:
         if self._channel.waiting():
             self.mail()
         counts, frames = self._counts, self._frames
-        if train.size < _OVERHEAD:
+        if train.size < wire.OVERHEAD:
             counts[Count.DROPPED + Drop.TOO_SHORT] += train.count or 1
             return None
-        if train.last < _OVERHEAD:
+        if train.last < wire.OVERHEAD:
             counts[Count.DROPPED + Drop.TOO_SHORT] += 1
             train.shape(train.size, train.count - 1, train.size)
             if not train.count:
                 return None
-        size = train.size - _OVERHEAD
+        size = train.size - wire.OVERHEAD
         frames.shape(size, 0, size)
         frames.vouched = True
         self._source, self._newest = source, False
@@ -256,12 +147,12 @@ class SecureOpen:
             if full:
                 headers, sealed, _ = rows = geometry.rows(size, at + full)
                 if at == done == 0:
-                    _exhaust(map(session.aead.decrypt_into, nonces, islice(sealed, full), headers, rows[2]))
+                    exhaust(map(session.aead.decrypt_into, nonces, islice(sealed, full), headers, rows[2]))
                 else:
                     pieces = (islice(rows[part], start, start + full) for part, start in ((1, at), (0, at), (2, done)))
-                    _exhaust(map(session.aead.decrypt_into, nonces, *pieces))
+                    exhaust(map(session.aead.decrypt_into, nonces, *pieces))
             if short:
-                length = train.last - _OVERHEAD
+                length = train.last - wire.OVERHEAD
                 header, text, _ = geometry.row(at + full, size, length)
                 frame = self._frames.buffer[(done + full) * size : (done + full) * size + length]
                 session.aead.decrypt_into(nonces[full], text, header, frame)
@@ -273,7 +164,7 @@ class SecureOpen:
         """Add rows to the open frames, and tell whoever must know."""
         self._counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
         self._newest = self._newest or session.window.next == end
-        last = train.last - _OVERHEAD if at + count == train.count else self._frames.size
+        last = train.last - wire.OVERHEAD if at + count == train.count else self._frames.size
         self._frames.shape(self._frames.size, self._frames.count + count, last)
         if not session.proved or end <= wire.CONTROL_COUNTERS:
             session.proved = self._channel.proved(session.index, from_sockaddr(self._source))

@@ -1,0 +1,43 @@
+"""Where the AEAD reads and writes: views of the rows of a train of datagrams and of a train of frames."""
+
+from collections import deque
+
+from tap2tap.protocols.secure.wire import HEADER_LENGTH, OVERHEAD
+
+exhaust = deque[object](maxlen=0).extend  # runs an iterator to its end without a Python loop
+
+Rows = tuple[list[memoryview], list[memoryview], list[memoryview]]  # headers, sealed (with the tag), frames
+
+
+class Geometry:
+    """Views of the rows of two trains, one of datagrams and one of frames, for the AEAD: made once for each size."""
+
+    def __init__(self, datagrams: memoryview, frames: memoryview) -> None:
+        self._datagrams = datagrams
+        self._frames = frames
+        self._known: dict[int, Rows] = {}
+
+    def rows(self, size: int, count: int) -> Rows:
+        """Views of at least `count` rows; `size` is that of the frames, in bytes."""
+        known = self._known.get(size)
+        if known is None or len(known[0]) < count:
+            if len(self._known) >= 256:  # hostile traffic may come in every size
+                self._known.clear()
+            step = size + OVERHEAD
+            starts = range(0, count * step, step)
+            known = self._known[size] = (
+                [self._datagrams[at : at + HEADER_LENGTH] for at in starts],
+                [self._datagrams[at + HEADER_LENGTH : at + step] for at in starts],
+                [self._frames[number * size : (number + 1) * size] for number in range(count)],
+            )
+        return known
+
+    def row(self, number: int, size: int, length: int) -> tuple[memoryview, memoryview, memoryview]:
+        """Views of one row whose frame has `length` bytes, among frames of `size`."""
+        at, frame = number * (size + OVERHEAD), number * size
+        end = at + length + OVERHEAD
+        return (
+            self._datagrams[at : at + HEADER_LENGTH],
+            self._datagrams[at + HEADER_LENGTH : end],
+            self._frames[frame : frame + length],
+        )
