@@ -42,7 +42,7 @@ exit codes: 0 clean end, 1 failure, 2 bad arguments, 4 no permission, 7 no such 
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
 

@@ -113,7 +113,7 @@ def split_host_port(text: str, port: int) -> tuple[str, int]:
         number = str(port)
     if not host:
         raise UsageError(f"{text!r} names no host")
-    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= 65535):
+    if not (number.isascii() and number.isdigit() and len(number) < 6 and 1 <= int(number) <= 65535):
         raise UsageError(f"the port in {text!r} must be a number from 1 to 65535")
     return host, int(number)
 

@@ -46,7 +46,7 @@ def die_with_parent(parent: int) -> None:
 
 def find_user(text: str) -> int:
     """Read a uid or a user name. Raises UsageError."""
-    if text.isascii() and text.isdigit() and int(text) < 2**32 - 1:
+    if text.isascii() and text.isdigit() and len(text) < 11 and int(text) < 2**32 - 1:
         return int(text)
     try:
         return pwd.getpwnam(text).pw_uid
@@ -56,7 +56,7 @@ def find_user(text: str) -> int:
 
 def find_group(text: str) -> int:
     """Read a gid or a group name. Raises UsageError."""
-    if text.isascii() and text.isdigit() and int(text) < 2**32 - 1:
+    if text.isascii() and text.isdigit() and len(text) < 11 and int(text) < 2**32 - 1:
         return int(text)
     try:
         return grp.getgrnam(text).gr_gid
