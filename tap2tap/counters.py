@@ -30,7 +30,7 @@ WORKER_SLOTS = 128
 SLOTS = HEADER_SLOTS + 2 * WORKER_SLOTS
 
 
-class Slot(IntEnum):
+class Slot:
     """Slots of the header. The supervisor writes them, unless said otherwise."""
 
     MAGIC = 0
@@ -68,23 +68,23 @@ class Link(IntEnum):
     UP = auto()
 
 
-class Count(IntEnum):
+class Count:
     """Slots of a worker's group. The supervisor writes the first ones, the worker the others."""
 
     PID = 0
-    CPU = auto()  # the CPU number plus one; 0 is not pinned
-    RESTARTS = auto()
-    BEAT = auto()  # goes up whenever the worker comes round its loop
-    FRAMES = auto()  # Ethernet frames as they crossed the tap
-    BYTES = auto()  # of those frames
-    DATAGRAMS = auto()  # that crossed the socket, keepalives and dropped ones included
-    TRAINS = auto()  # that crossed the socket
-    SUPER_FRAMES = auto()  # split by the outbound worker, joined by the inbound one
-    SUPER_FRAME_FRAMES = auto()  # frames that those stood for
-    FALLBACKS = auto()  # trains and super-frames that had to go piece by piece
-    KEEPALIVES = auto()  # sent by the outbound worker, received by the inbound one
-    MAIL = auto()  # goes up with every order of the supervisor, who writes it
-    DROPPED = auto()  # the first of one slot for each Drop, in its order
+    CPU = 1  # the CPU number plus one; 0 is not pinned
+    RESTARTS = 2
+    BEAT = 3  # goes up whenever the worker comes round its loop
+    FRAMES = 4  # Ethernet frames as they crossed the tap
+    BYTES = 5  # of those frames
+    DATAGRAMS = 6  # that crossed the socket, keepalives and dropped ones included
+    TRAINS = 7  # that crossed the socket
+    SUPER_FRAMES = 8  # split by the outbound worker, joined by the inbound one
+    SUPER_FRAME_FRAMES = 9  # frames that those stood for
+    FALLBACKS = 10  # trains and super-frames that had to go piece by piece
+    KEEPALIVES = 11  # sent by the outbound worker, received by the inbound one
+    MAIL = 12  # goes up with every order of the supervisor, who writes it
+    DROPPED = 13  # the first of one slot for each Drop, in its order
     SESSION = 64  # the first of SESSIONS: behind the newest counter of a session; the supervisor begins each
 
 

@@ -42,7 +42,9 @@ class TapReader:
         self._words = padded.cast("Q")
         self._halves = padded.cast("H")
         self._header = padded[:VNET_LENGTH]
+        self._first = [self._header, self._train.buffer[:ROOM]]
         self._vectors: dict[int, list[list[memoryview]]] = {}
+        self._alone = False
 
     def trains(self) -> Iterator[Train]:
         """Yield one train after another, each of at least one frame, until the tap is empty.
@@ -51,15 +53,19 @@ class TapReader:
         """
         readv, fd, train, words, header = os.readv, self._fd, self._train, self._words, self._header
         buffer = train.buffer
-        first = [header, buffer[:ROOM]]
+        first, halves = self._first, self._halves
         carried = empty = False
-        at = size = 0
+        at = size = frames = 0
+        # When the last drain found a single frame, the first of this one goes out before another is looked for: what
+        # is sent one by one (a ping, an answer) gains the time of a read that finds nothing.
+        alone = self._alone
+        self._alone = False
         while not empty:
             if not carried:
                 try:
                     at, size = 0, readv(fd, first) - VNET_LENGTH
                 except BlockingIOError:
-                    return
+                    break
                 except OSError as error:
                     _gone(error)
             carried = False
@@ -68,10 +74,14 @@ class TapReader:
                 continue
             if at:
                 buffer[:size] = buffer[at : at + size]
-            flags, start, offset = header[0], self._halves[3], self._halves[4]
+            flags, start, offset = header[0], halves[3], halves[4]
+            count, last = 1, size
+            if alone:
+                vectors, room, alone = [], 1, False
+            else:
+                vectors = self._vectors.get(size) or self._places(size)
+                room = len(vectors)
             word, other = words
-            vectors = self._vectors.get(size) or self._places(size)
-            count, last, room = 1, size, len(vectors)
             try:
                 while count < room:
                     last = readv(fd, vectors[count]) - VNET_LENGTH
@@ -85,6 +95,7 @@ class TapReader:
                 empty = True
             except OSError as error:
                 _gone(error)
+            frames += count
             train.shape(size, count, size if carried else last)
             at, size = count * size, last
             if not flags & VIRTIO_NET_HDR_F_NEEDS_CSUM:
@@ -93,6 +104,7 @@ class TapReader:
             elif self._complete(start, offset):
                 train.vouched = True
                 yield train
+        self._alone = frames == 1
 
     def _places(self, size: int) -> list[list[memoryview]]:
         """Where the frames of a train of `size` are read to, each with room for whatever comes instead."""
