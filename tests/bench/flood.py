@@ -40,8 +40,8 @@ class IOVector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class Message(ctypes.Structure):
-    """`struct mmsghdr`."""
+class MessageHeader(ctypes.Structure):
+    """`struct msghdr`, which ends in padding: so what follows it in an array cannot stand in the same structure."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -51,8 +51,13 @@ class Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("length", ctypes.c_uint),
     )
+
+
+class Message(ctypes.Structure):
+    """`struct mmsghdr`."""
+
+    _fields_ = (("header", MessageHeader), ("length", ctypes.c_uint))
 
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -62,8 +67,8 @@ def batch(buffer: "ctypes.Array[ctypes.c_char]", size: int, count: int) -> "ctyp
     """Messages that all are the first `size` bytes of the buffer; keep both as long as they are used."""
     messages = (Message * count)()
     for message in messages:
-        message.vectors = ctypes.pointer(IOVector(ctypes.addressof(buffer), size))
-        message.vector_count = 1
+        message.header.vectors = ctypes.pointer(IOVector(ctypes.addressof(buffer), size))
+        message.header.vector_count = 1
     return messages
 
 
