@@ -83,6 +83,6 @@ class Config:
 def parse_cpus(text: str) -> tuple[int, int]:
     """Read OUT,IN. Raises UsageError."""
     parts = text.split(",")
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise UsageError(f"--cpus {text}: two CPU numbers, as in --cpus 1,2: the outbound worker's, the inbound one's")
     return int(parts[0]), int(parts[1])

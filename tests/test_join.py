@@ -1,6 +1,5 @@
 """The joiner never merges what must not be merged, and merges what can be."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,51 +8,11 @@ from hypothesis import strategies as st
 
 from tap2tap.workers.join import Joiner
 from tap2tap.workers.split import Splitter
-from tap2tap.workers.train import Train
 from tests import frames
 from tests.frames import ACK, CWR, DF, ECE, FIN, MF, PSH, RST, SYN, TIMESTAMPS, URG, Flow
+from tests.joining import BULK, check, counts, join, make
 
-TRAIN = Train()
-JOINER = Joiner(udp=True)
 SPLITTER = Splitter()
-
-
-def join(cut: Sequence[bytes], *, vouched: bool = False, joiner: Joiner = JOINER) -> list[tuple[bytes, int]]:
-    """What is written for these frames, and how many frames each write stands for; the train must stay as it is."""
-    frames.load(TRAIN, cut, vouched=vouched)
-    before = bytes(TRAIN.buffer[: TRAIN.length + 2000])
-    written = [(b"".join(vector), count) for vector, count in joiner.join(TRAIN)]
-    assert bytes(TRAIN.buffer[: TRAIN.length + 2000]) == before
-    return written
-
-
-def counts(written: Sequence[tuple[bytes, int]]) -> list[int]:
-    """How many frames each write stands for."""
-    return [count for _, count in written]
-
-
-def standing_still(cut: Sequence[bytes]) -> list[bytes]:
-    """Frames with DF and one and the same IPv4 id, given the consecutive ids that joining makes of them."""
-    back = []
-    for index, frame in enumerate(cut):
-        flow, payload = frames.dissect(frame)
-        assert flow.version == 4
-        assert flow.fragment == DF
-        assert frames.dissect(cut[0])[0].ident == flow.ident
-        back.append(frames.build(replace(flow, ident=(flow.ident + index) % 65536), payload))
-    return back
-
-
-def check(cut: Sequence[bytes], written: Sequence[tuple[bytes, int]]) -> None:
-    """Cutting what was written gives the frames, each once and in order, but for the ids of `standing_still`."""
-    index = 0
-    for write, count in written:
-        came = list(cut[index : index + count])
-        back = frames.resegment(write)
-        assert back == came or back == standing_still(came)
-        index += count
-    assert index == len(cut)
-
 
 joinable = st.tuples(frames.flows(joinable=True), frames.bytes_of_payload, st.integers(20, 1500))
 
@@ -145,12 +104,6 @@ CHANGES: list[tuple[str, object]] = [
     ("flags", 0),
 ]
 CHANGES6 = [(field, value) for field, value in CHANGES if field not in ("ident", "fragment")]
-BULK = Flow(options=TIMESTAMPS)
-
-
-def make(flow: Flow, count: int = 10, mss: int = 100) -> list[bytes]:
-    """A run of full-sized frames."""
-    return frames.segments(flow, frames.payload(count * mss), mss)
 
 
 def altered(frame: bytes, field: str, value: object) -> bytes:
@@ -262,91 +215,3 @@ def test_frames_without_payload_are_not_joined() -> None:
     assert counts(join([frames.build(BULK, b"")] * 10)) == [1] * 10
     short = [*make(BULK)[:9], frames.build(replace(BULK, seq=BULK.seq + 900, ident=10), b"")]
     assert counts(join(short)) == [9, 1]
-
-
-def test_a_super_frame_fits_into_an_ip_packet() -> None:
-    for version, room in ((4, 65535 - 32 - 20), (6, 65535 - 32)):
-        mss = 9000
-        cut = frames.segments(replace(BULK, version=version), bytes(13 * mss), mss)
-        train = frames.load(Train(14 * 9200), cut)
-        written = [(b"".join(vector), count) for vector, count in Joiner(udp=False).join(train)]
-        check(cut, written)
-        assert counts(written)[0] == (room - 20) // mss
-
-
-def test_interleaved_flows_are_joined_by_runs() -> None:
-    cut: list[bytes] = []
-    for port, version, tcp in ((1, 4, True), (2, 4, True), (3, 4, False), (4, 6, True)):
-        flow = Flow(version=version, tcp=tcp, ports=(port, port), options=b"\1" * 12)
-        cut += make(flow, 8, 200 - flow.hl)
-    written = join(cut)
-    check(cut, written)
-    assert counts(written) == [8, 8, 8, 8]
-
-
-def test_a_train_that_begins_with_something_else_is_joined_too() -> None:
-    cut = make(BULK)
-    arp = cut[0][:12] + b"\x08\x06" + bytes(len(cut[0]) - 14)
-    for place, expected in ((0, [1, 10]), (5, [5, 1, 5]), (10, [10, 1])):
-        group = [*cut[:place], arp, *cut[place:]]
-        assert counts(join(group)) == expected
-
-
-@pytest.mark.parametrize("size", [1, 13, 14, 42, 60, 1514])
-def test_what_is_not_ip_is_yielded_one_by_one(size: int) -> None:
-    for count, last in ((1, size), (7, size), (7, max(1, size // 2))):
-        cut = [bytes((index,)) * size for index in range(count - 1)] + [b"\x77" * last]
-        written = join(cut)
-        check(cut, written)
-        assert counts(written) == [1] * count
-
-
-def test_an_empty_train_is_nothing() -> None:
-    train = Train()
-    assert list(JOINER.join(train)) == []
-
-
-def test_a_train_longer_than_a_super_frame_may_be() -> None:
-    for flow in (BULK, Flow(version=6, tcp=False)):
-        cut = make(flow, 150)
-        written = join(cut)
-        check(cut, written)
-        assert counts(written) == [64, 64, 22]
-
-
-def test_a_hostile_number_of_runs_is_left_alone_at_last() -> None:
-    cut: list[bytes] = []
-    for port in range(32):
-        cut += make(replace(BULK, ports=(port, port)), 2)
-    written = join(cut)
-    check(cut, written)
-    assert counts(written)[-2:] == [1, 1]
-
-
-def test_many_shapes_do_not_pile_up() -> None:
-    joiner = Joiner(udp=True)
-    for mss in range(100, 300):
-        for short in (50, mss):
-            cut = frames.segments(BULK, frames.payload(2 * mss + short), mss)
-            written = join(cut, joiner=joiner)
-            check(cut, written)
-            assert counts(written) == [3]
-
-
-@given(st.integers(1, 120), st.integers(1, 64), st.data())
-def test_noise_passes_unchanged(size: int, count: int, data: st.DataObject) -> None:
-    noise = data.draw(st.binary(min_size=size, max_size=size))
-    last = data.draw(st.integers(1, size))
-    cut = [noise] * (count - 1) + [noise[:last]]
-    written = join(cut, vouched=data.draw(st.booleans()))
-    assert b"".join(write[10:] for write, _ in written) == b"".join(cut)
-
-
-@given(frames.flows(), st.binary(max_size=60), st.integers(2, 64), st.data())
-def test_damaged_frames_pass_unchanged(flow: Flow, payload: bytes, count: int, data: st.DataObject) -> None:
-    frame = bytearray(frames.build(flow, payload))
-    for _ in range(data.draw(st.integers(1, 4))):
-        frame[data.draw(st.integers(0, min(len(frame), flow.hl + 2) - 1))] = data.draw(st.integers(0, 255))
-    cut = [bytes(frame)] * count
-    written = join(cut)
-    check(cut, written)

@@ -1,0 +1,57 @@
+"""What the tests of the joiner share: joining frames, and cutting what was written again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tap2tap.workers.join import Joiner
+from tap2tap.workers.train import Train
+from tests import frames
+from tests.frames import DF, TIMESTAMPS, Flow
+
+TRAIN = Train()
+JOINER = Joiner(udp=True)
+
+
+def join(cut: Sequence[bytes], *, vouched: bool = False, joiner: Joiner = JOINER) -> list[tuple[bytes, int]]:
+    """What is written for these frames, and how many frames each write stands for; the train must stay as it is."""
+    frames.load(TRAIN, cut, vouched=vouched)
+    before = bytes(TRAIN.buffer[: TRAIN.length + 2000])
+    written = [(b"".join(vector), count) for vector, count in joiner.join(TRAIN)]
+    assert bytes(TRAIN.buffer[: TRAIN.length + 2000]) == before
+    return written
+
+
+def counts(written: Sequence[tuple[bytes, int]]) -> list[int]:
+    """How many frames each write stands for."""
+    return [count for _, count in written]
+
+
+def standing_still(cut: Sequence[bytes]) -> list[bytes]:
+    """Frames with DF and one and the same IPv4 id, given the consecutive ids that joining makes of them."""
+    back = []
+    for index, frame in enumerate(cut):
+        flow, payload = frames.dissect(frame)
+        assert flow.version == 4
+        assert flow.fragment == DF
+        assert frames.dissect(cut[0])[0].ident == flow.ident
+        back.append(frames.build(replace(flow, ident=(flow.ident + index) % 65536), payload))
+    return back
+
+
+def check(cut: Sequence[bytes], written: Sequence[tuple[bytes, int]]) -> None:
+    """Cutting what was written gives the frames, each once and in order, but for the ids of `standing_still`."""
+    index = 0
+    for write, count in written:
+        came = list(cut[index : index + count])
+        back = frames.resegment(write)
+        assert back == came or back == standing_still(came)
+        index += count
+    assert index == len(cut)
+
+
+BULK = Flow(options=TIMESTAMPS)
+
+
+def make(flow: Flow, count: int = 10, mss: int = 100) -> list[bytes]:
+    """A run of full-sized frames."""
+    return frames.segments(flow, frames.payload(count * mss), mss)
