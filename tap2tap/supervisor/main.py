@@ -173,12 +173,7 @@ def read_timers(text: str) -> Timers:
 def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:
     """Describe the two workers; nothing is forked yet."""
     allowed = cpus.allowed()
-    outward, inward = cpus.choose(allowed, cpus.topology())
-    if cable.remote:
-        # The other way round than a server: where both ends are on one machine, in containers or namespaces, what one
-        # end sends is still in the caches of the CPU on which the other receives it.
-        outward, inward = inward, outward
-    outward, inward = config.cpus or (outward, inward)
+    outward, inward = config.cpus or cpus.choose(allowed, cpus.topology())
     if len(allowed) == 1:
         log.warning("only one CPU: both workers share it", cpu=outward)
     descriptors = (0, 1, 2, cable.tap, cable.sock.fileno())
