@@ -10,7 +10,9 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS in linux/udp.h, before Linux 6.9 raised it to 128
-MAX_PAYLOAD = 65507  # the largest UDP payload over IPv4: 65535 - 20 (IPv4) - 8 (UDP)
+# Bytes of a train: with its UDP, IPv6 and Ethernet headers and a VLAN tag it must stay below GSO_LEGACY_MAX_SIZE
+# (65536, linux/netdevice.h), or devices have the kernel cut it up before it leaves, and it is received in pieces.
+MAX_PAYLOAD = 65535 - 8 - 40 - 14 - 4
 ROOM = 65536 + 512  # bytes that one read may need: a super-frame of 64 KiB with its VLAN tags, and slack
 
 

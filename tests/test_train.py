@@ -1,0 +1,36 @@
+"""A train stays whole on its way: the largest that we make must not be cut up by any device."""
+
+import ipaddress
+import select
+
+import pytest
+
+from tap2tap import endpoint
+from tap2tap.counters import WORKER_SLOTS, Count
+from tap2tap.lab import Lab
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, Train
+from tap2tap.workers.udp import Receiver, Sender
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("size", [88, 700, 1024, 1424, 1452])
+def test_the_longest_train_of_a_size_is_received_whole(lab: Lab, version: int, size: int) -> None:
+    with lab.left.inside():
+        left = endpoint.open_socket(None, 1234)
+    with lab.right.inside():
+        right = endpoint.open_socket(None, 1234)
+    with left, right:
+        if not (endpoint.can_segment(left) and endpoint.enable_gro(right)):
+            pytest.skip("this kernel has no UDP segmentation")
+        counts = memoryview(bytearray(WORKER_SLOTS * 8)).cast("Q")
+        address = lab.right.ipv4 if version == 4 else lab.right.ipv6
+        train = Train()
+        count = min(MAX_SEGMENTS, MAX_PAYLOAD // size)
+        train.shape(size, count, size)
+        sockaddr = endpoint.Endpoint(ipaddress.ip_address(address), 1234).sockaddr(left.family)
+        receiver = Receiver(right)
+        Sender(left, counts, segment=True).send(train, sockaddr)
+        assert select.select([right], [], [], 10)[0]
+        assert receiver.receive() is not None
+        assert (receiver.train.size, receiver.train.count) == (size, count)
+        assert counts[Count.FALLBACKS] == 0
