@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +34,9 @@ def lacking(what: str) -> NoReturn:
 
 def make_lab(*hosts: str, switch: bool = False) -> Lab:
     """A lab, or the end of the test where there can be none."""
+    for program, package in (("ip", "iproute2"), ("ping", "iputils-ping"), ("nsenter", "util-linux")):
+        if shutil.which(program) is None:
+            lacking(f"no program {program} (Debian's package {package})")
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         lacking("/dev/net/tun cannot be opened")
     try:
