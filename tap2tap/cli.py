@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import tap2tap
 from tap2tap import config, endpoint, errors, log, privileges
 from tap2tap.arguments import Parser
+from tap2tap.numbers import whole_number
 
 DESCRIPTION = (
     "A virtual Ethernet cable between two Linux hosts: a tap device on each, frames shuffled between them over UDP."
@@ -42,9 +43,10 @@ exit codes: 0 clean end, 1 failure, 2 bad arguments, 4 no permission, 7 no such 
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 12):
+    number = whole_number(text, 10**11 - 1)
+    if number is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return int(text)
+    return number
 
 
 def tunnel_parser(prog: str) -> Parser:

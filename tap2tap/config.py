@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tap2tap import cpus, device
 from tap2tap.errors import UsageError
+from tap2tap.numbers import whole_number
 from tap2tap.protocols.secure.wire import OVERHEAD
 
 PORT = 1234
@@ -82,7 +83,8 @@ class Config:
 
 def parse_cpus(text: str) -> tuple[int, int]:
     """Read OUT,IN. Raises UsageError."""
-    parts = text.split(",")
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+    outward, _, inward = text.partition(",")
+    out, into = whole_number(outward, 10**9 - 1), whole_number(inward, 10**9 - 1)
+    if out is None or into is None:
         raise UsageError(f"--cpus {text}: two CPU numbers, as in --cpus 1,2: the outbound worker's, the inbound one's")
-    return int(parts[0]), int(parts[1])
+    return out, into

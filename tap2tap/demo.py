@@ -59,10 +59,10 @@ class End:
     def __init__(self, host: Host, options: list[str], folder: Path) -> None:
         self.host, self.file = host, folder / f"{host.name}.log"
         show(host, ["tap2tap", *options])
-        # In a user namespace no other user exists that the workers could become.
-        user = ["--uid", "0", "--gid", "0"] if rootless.inside() else []
         with self.file.open("wb") as log:
-            self.process = host.popen([sys.executable, "-m", "tap2tap", *options, *user], stdout=log, stderr=log)
+            self.process = host.popen(
+                [sys.executable, "-m", "tap2tap", *options, *rootless.user()], stdout=log, stderr=log
+            )
 
     def log(self) -> str:
         """What it has said so far."""

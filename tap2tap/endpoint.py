@@ -12,6 +12,7 @@ import struct
 from typing import NamedTuple
 
 from tap2tap.errors import NoPermissionError, StartError, UsageError
+from tap2tap.numbers import whole_number
 
 SockAddr = tuple[str, int] | tuple[str, int, int, int]  # what Python's AF_INET and AF_INET6 sockets take and give
 
@@ -106,16 +107,17 @@ def split_host_port(text: str, port: int) -> tuple[str, int]:
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
             raise UsageError(f"{text!r} is no HOST[:PORT]: an IPv6 address with a port is written [address]:port")
-        number = rest[1:] if rest else str(port)
+        digits = rest[1:] if rest else str(port)
     elif text.count(":") == 1:
-        host, _, number = text.partition(":")
+        host, _, digits = text.partition(":")
     else:
-        number = str(port)
+        digits = str(port)
     if not host:
         raise UsageError(f"{text!r} names no host")
-    if not (number.isascii() and number.isdigit() and len(number) < 6 and 1 <= int(number) <= 65535):
+    number = whole_number(digits, 65535)
+    if not number:
         raise UsageError(f"the port in {text!r} must be a number from 1 to 65535")
-    return host, int(number)
+    return host, number
 
 
 def is_address(host: str) -> bool:

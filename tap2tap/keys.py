@@ -20,6 +20,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from tap2tap.errors import UsageError
+from tap2tap.numbers import whole_number
+from tap2tap.privileges import MAX_ID
 
 KEY_LENGTH: Final = 32  # bytes, of each of the three
 NO_PSK: Final = bytes(KEY_LENGTH)  # as WireGuard has it: no pre-shared key is the zero key
@@ -144,8 +146,8 @@ def _read_private_file(path: str | os.PathLike[str]) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{name}: not a regular file, so not a key file")
         # 'tap2tap genkey' as oneself and 'sudo tap2tap' is the common way: sudo says who that is.
-        sudo = os.environ.get("SUDO_UID", "")
-        if status.st_uid not in (0, os.geteuid(), int(sudo) if sudo.isdecimal() else 0):
+        sudo = whole_number(os.environ.get("SUDO_UID", ""), MAX_ID) or 0
+        if status.st_uid not in (0, os.geteuid(), sudo):
             raise UsageError(f"{name}: belongs to another user, who could change it; chown it to yourself or to root")
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise UsageError(f"{name}: others can get at this key file; run 'chmod 600 {name}'")

@@ -15,12 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tap2tap.errors import NoPermissionError, UsageError
+from tap2tap.numbers import whole_number
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_NO_NEW_PRIVS = 38
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+MAX_ID = 2**32 - 2  # of users and groups: the one above means "unchanged" to setresuid(2)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,8 +48,9 @@ def die_with_parent(parent: int) -> None:
 
 def find_user(text: str) -> int:
     """Read a uid or a user name. Raises UsageError."""
-    if text.isascii() and text.isdigit() and len(text) < 11 and int(text) < 2**32 - 1:
-        return int(text)
+    number = whole_number(text, MAX_ID)
+    if number is not None:
+        return number
     try:
         return pwd.getpwnam(text).pw_uid
     except (KeyError, ValueError):
@@ -56,8 +59,9 @@ def find_user(text: str) -> int:
 
 def find_group(text: str) -> int:
     """Read a gid or a group name. Raises UsageError."""
-    if text.isascii() and text.isdigit() and len(text) < 11 and int(text) < 2**32 - 1:
-        return int(text)
+    number = whole_number(text, MAX_ID)
+    if number is not None:
+        return number
     try:
         return grp.getgrnam(text).gr_gid
     except (KeyError, ValueError):

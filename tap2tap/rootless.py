@@ -13,8 +13,13 @@ MARK = "TAP2TAP_IN_OWN_NAMESPACE"  # set for the second start, so that there is 
 
 
 def inside() -> bool:
-    """Whether root here is somebody else outside; then no other user exists that a worker could become."""
+    """Whether root here is somebody else outside."""
     return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+
+
+def user() -> list[str]:
+    """The options with which a tunnel runs here: inside, no other user exists that its processes could become."""
+    return ["--uid", "0", "--gid", "0"] if inside() else []
 
 
 def missing(command: str, argv: list[str]) -> str:

@@ -76,11 +76,8 @@ class TapReader:
                 buffer[:size] = buffer[at : at + size]
             flags, start, offset = header[0], halves[3], halves[4]
             count, last = 1, size
-            if alone:
-                vectors, room, alone = [], 1, False
-            else:
-                vectors = self._vectors.get(size) or self._places(size)
-                room = len(vectors)
+            vectors = self._vectors.get(size) or self._places(size)
+            room, alone = 1 if alone else len(vectors), False
             word, other = words
             try:
                 while count < room:

@@ -92,12 +92,6 @@ class Sender:
         return True
 
     def _one_by_one(self, train: Train, peer: SockAddr) -> None:
-        if train.count == 1:
-            try:
-                self._sock.sendto(train.buffer[: train.last], peer)
-            except OSError as error:
-                self._drop(error, 1)
-            return
         send, buffer, size, end = self._sock.sendto, train.buffer, train.size, train.length
         for at in range(0, end, size):
             try:

@@ -37,8 +37,7 @@ class Tap2tap(Peer):
         """Left calls right."""
         cable = Cable(lab)
         left, right = self.arguments(cable)
-        # In a user namespace no other user exists to become.
-        user = ["--uid", "0", "--gid", "0"] if rootless.inside() else []
+        user = rootless.user()
         cable.start("right", [*self.command(), "-i", DEVICE, *user, *right])
         cable.start("left", [*self.command(), "-i", DEVICE, "--remote", lab.right.ipv4, *user, *left])
         return cable
