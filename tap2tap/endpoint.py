@@ -26,6 +26,7 @@ SO_RCVBUFFORCE = 33
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
 SEND_TIMEOUT = 1.0  # seconds that a full send buffer may hold up the outbound worker
+RECEIVE_TIMEOUT = 1.0  # seconds that an idle inbound worker waits before it comes round its loop
 
 ENDPOINT_SLOTS = 4  # in the counter block: address (2, big-endian), port and scope, check
 
@@ -198,8 +199,9 @@ def _tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
         except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
-    seconds, fraction = divmod(SEND_TIMEOUT, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(fraction * 1e6)))
+    for option, timeout in ((socket.SO_SNDTIMEO, SEND_TIMEOUT), (socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)):
+        seconds, fraction = divmod(timeout, 1)
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(seconds), int(fraction * 1e6)))
     with contextlib.suppress(OSError):
         # A frame longer than the path must arrive all the same, in fragments: never set Don't Fragment (IPv6 has
         # no such bit: the kernel fragments to the path MTU that it has learnt).

@@ -33,6 +33,7 @@ from tap2tap.lab import Host, wait_for
 from tap2tap.vnet import NO_OFFLOAD, VNET_LENGTH
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
+from tap2tap.workers.pin import Pin
 from tap2tap.workers.worker import Cable
 
 ROOT = Path(__file__).parents[1]
@@ -176,7 +177,8 @@ def main(argv: Sequence[str]) -> None:
     facts["remote"] = load(block.slots, Slot.PEER) if facts["remote"] else None
     log.setup(argv[0], log.WARNING)
     loop = outbound if argv[0] == "outbound" else inbound
-    loop(Cable(name="lone", tap=tap, sock=socket.socket(fileno=sock), block=block, **facts), None)
+    cable = Cable(name="lone", tap=tap, sock=socket.socket(fileno=sock), block=block, **facts)
+    loop(cable, Pin(min(os.sched_getaffinity(0)), os.sched_getaffinity(0)), None)
 
 
 if __name__ == "__main__":

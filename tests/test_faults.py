@@ -20,7 +20,7 @@ def faulty(body: str, direction: str = "inbound") -> list[str]:
         sys.executable,
         "-c",
         "import sys, tap2tap.cli, tap2tap.supervisor.main as main\n"
-        f"def loop(cable, channel):\n    {body}\n"
+        f"def loop(cable, pin, channel):\n    {body}\n"
         f"main.{direction} = loop\n"
         "sys.exit(tap2tap.cli.main())",
     ]

@@ -90,9 +90,9 @@ class Tunnel:
         return facts
 
     def wait_settled(self) -> None:
-        """Wait until both workers are pinned to their CPUs, which is the last thing that they do before their loops."""
+        """Wait until both workers have changed their scheduling, the last thing that they do before their loops."""
         for worker in self.stats()["workers"].values():
-            wait_for(partial(_pinned, worker["pid"], worker["cpu"]), 30, f"settled worker: {self.log}")
+            wait_for(partial(_settled, worker["pid"]), 30, f"settled worker: {self.log}")
 
     def kill_worker(self, direction: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to a worker, and return the pid that it had."""
@@ -182,8 +182,8 @@ def wait_gone(processes: Iterable[psutil.Process]) -> None:
     wait_for(lambda: not alive(processes), 30, f"end of {processes}")
 
 
-def _pinned(pid: int, cpu: int) -> bool:
-    return os.sched_getaffinity(pid) == {cpu}
+def _settled(pid: int) -> bool:
+    return os.sched_getscheduler(pid) == os.SCHED_BATCH
 
 
 def _status(process: psutil.Process) -> str | None:

@@ -14,9 +14,10 @@ from tap2tap.errors import CANNOT_START, TAP_GONE
 from tap2tap.privileges import die_with_parent, keep_descriptors, name_process
 from tap2tap.supervisor import signals
 from tap2tap.supervisor.restart import Heartbeat, Restarts
+from tap2tap.workers.pin import Pin
 from tap2tap.workers.worker import Cable, settle
 
-Loop = Callable[[Cable, socket.socket | None], None]
+Loop = Callable[[Cable, Pin, socket.socket | None], None]
 
 
 class Child:
@@ -31,7 +32,7 @@ class Child:
         loop: Loop,
         cable: Cable,
         counts: Counts,
-        cpu: int | None,
+        pin: Pin,
         keep: Collection[int],
         channel: Callable[[], socket.socket | None],
     ) -> None:
@@ -41,7 +42,7 @@ class Child:
         self._loop = loop
         self._cable = cable
         self._counts = counts
-        self._cpu = cpu
+        self._pin = pin
         self._keep = keep
         self._channel = channel
         self._restarts = Restarts()
@@ -54,7 +55,7 @@ class Child:
         self.restart_at = None
         self._started = now
         self._heartbeat = Heartbeat(self._counts[Count.BEAT], now)
-        self._counts[Count.CPU] = 0 if self._cpu is None else self._cpu + 1  # until the worker knows better
+        self._counts[Count.CPU] = self._pin.cpu + 1  # until the worker knows better
         parent = os.getpid()
         with self._channel() or contextlib.nullcontext() as channel:
             pid = signals.fork()
@@ -74,13 +75,14 @@ class Child:
             name_process(f"{self.role}:{self._cable.name}")
             log.setup(f"tap2tap {self.role}")
             keep_descriptors([*self._keep, *([channel.fileno()] if channel else [])])
-            if not settle(self._cpu):
+            if not self._pin.take():
                 self._counts[Count.CPU] = 0
+            settle()
         except Exception as error:
             log.error("worker cannot start", error=error)
             return CANNOT_START
         try:
-            self._loop(self._cable, channel)
+            self._loop(self._cable, self._pin, channel)
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 1
         except BaseException as error:

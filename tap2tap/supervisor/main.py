@@ -23,6 +23,7 @@ from tap2tap.supervisor.resolver import Resolver
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
+from tap2tap.workers.pin import Pin
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS
 from tap2tap.workers.worker import Cable
 
@@ -180,7 +181,8 @@ def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:
     block = cable.block
 
     def child(role: str, loop: Loop, counts: Counts, cpu: int) -> Child:
-        return Child(role, loop, cable, counts, cpu, descriptors, lambda: keeper.hire(role) if keeper else None)
+        pin = Pin(cpu, {cpu} if config.cpus else allowed)  # a CPU that was asked for is never left
+        return Child(role, loop, cable, counts, pin, descriptors, lambda: keeper.hire(role) if keeper else None)
 
     return [
         child("outbound", outbound, block.outbound, outward),

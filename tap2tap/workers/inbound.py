@@ -1,18 +1,20 @@
 """The inbound worker: datagrams from the peer, as frames to the tap."""
 
 import socket
+import time
 from typing import NoReturn
 
 from tap2tap.counters import Count
 from tap2tap.workers.join import Joiner
+from tap2tap.workers.pin import Pin
 from tap2tap.workers.stages import opener
 from tap2tap.workers.singles import Singles
 from tap2tap.workers.tap import TapWriter
 from tap2tap.workers.udp import Receiver
-from tap2tap.workers.worker import BEAT, Cable, poller
+from tap2tap.workers.worker import Cable
 
 
-def inbound(cable: Cable, channel: socket.socket | None) -> NoReturn:
+def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     """Carry frames from the peer to `cable.tap` until killed. Raises SystemExit(TAP_GONE).
 
     `channel` is the supervisor's, for the protocols that need one; it stays the caller's.
@@ -21,17 +23,18 @@ def inbound(cable: Cable, channel: socket.socket | None) -> NoReturn:
     receiver = Receiver(cable.sock)
     stage = opener(cable, channel)
     writer = TapWriter(cable.tap, counts, Joiner(cable.join_udp).join if cable.offload else Singles())
-    ready = poller(cable.sock, channel)
     train = receiver.train
     while True:
         counts[Count.BEAT] += 1
         source = receiver.receive()
         if source is None:
-            ready.poll(BEAT)
             stage.mail()
+            pin.rest()
             continue
         counts[Count.DATAGRAMS] += train.count or 1
-        counts[Count.TRAINS] += 1
+        trains = counts[Count.TRAINS] = counts[Count.TRAINS] + 1
+        if trains >= pin.due:
+            pin.look(trains, time.monotonic())
         frames = stage.open(train, source)
         if frames is not None:
             writer.write(frames)

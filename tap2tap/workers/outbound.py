@@ -1,17 +1,20 @@
 """The outbound worker: frames from the tap, as datagrams to the peer."""
 
 import socket
+import time
 from typing import NoReturn
 
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.workers.peer import Address
+from tap2tap.workers.pin import Pin
 from tap2tap.workers.stages import sealer
 from tap2tap.workers.tap import TapReader
+from tap2tap.workers.train import Train
 from tap2tap.workers.udp import Sender
 from tap2tap.workers.worker import BEAT, Cable, poller
 
 
-def outbound(cable: Cable, channel: socket.socket | None) -> NoReturn:
+def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     """Carry frames from `cable.tap` to the peer until killed. Raises SystemExit(TAP_GONE).
 
     `channel` is the supervisor's, for the protocols that need one; it stays the caller's.
@@ -22,20 +25,29 @@ def outbound(cable: Cable, channel: socket.socket | None) -> NoReturn:
     sender = Sender(cable.sock, counts, segment=cable.trains)
     peer = Address(cable.block.slots, Slot.PEER, cable.sock.family)
     ready = poller(cable.tap, channel)
+
+    def carry(train: Train) -> None:
+        counts[Count.BEAT] += 1
+        counts[Count.FRAMES] += train.count
+        counts[Count.BYTES] += train.length
+        address = peer.current()
+        if address is None:
+            counts[Count.DROPPED + Drop.NO_PEER] += train.count
+            return
+        sealed = stage.seal(train)
+        if sealed is not None:
+            sender.send(sealed, address)
+
+    sent = counts[Count.DATAGRAMS]
     while True:
         counts[Count.BEAT] += 1
-        keepalive, address = stage.keepalive(), peer.current()
-        if keepalive is not None and address is not None:
-            counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)
-        ready.poll(BEAT)
-        for train in reader.trains():
-            counts[Count.BEAT] += 1
-            counts[Count.FRAMES] += train.count
-            counts[Count.BYTES] += train.length
-            address = peer.current()
-            if address is None:
-                counts[Count.DROPPED + Drop.NO_PEER] += train.count
-                continue
-            sealed = stage.seal(train)
-            if sealed is not None:
-                sender.send(sealed, address)
+        if counts[Count.DATAGRAMS] == sent:  # nothing has gone out since the last round
+            keepalive, address = stage.keepalive(), peer.current()
+            if keepalive is not None and address is not None:
+                counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)
+        sent = counts[Count.DATAGRAMS]
+        if counts[Count.TRAINS] >= pin.due:
+            pin.look(counts[Count.TRAINS], time.monotonic())
+        if not ready.poll(BEAT):
+            pin.rest()
+        reader.drain(carry)

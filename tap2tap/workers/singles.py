@@ -14,6 +14,19 @@ class Singles:
     def __init__(self) -> None:
         self._header = memoryview(NO_OFFLOAD)
         self._known: dict[tuple[int, int], list[Piece]] = {}
+        self._train: Train | None = None  # of whose first frames
+        self._first: dict[int, list[memoryview]] = {}  # the vectors are, by size
+
+    def only(self, train: Train) -> list[memoryview]:
+        """Return the vector of the one frame of `train`, not to be changed. Fastest if always given the same Train."""
+        size = train.size
+        if train is self._train and (vector := self._first.get(size)):
+            return vector
+        if train is not self._train or len(self._first) >= _SIZES:
+            self._train = train
+            self._first.clear()
+        vector = self._first[size] = [self._header, train.buffer[:size]]
+        return vector
 
     def __call__(self, train: Train) -> list[Piece]:
         """Return the frames of `train` in order; valid until the train changes, and not to be changed."""

@@ -51,7 +51,13 @@ class Sender:
         counts = self._counts
         counts[Count.DATAGRAMS] += train.count
         counts[Count.TRAINS] += 1
-        if train.count == 1 or not self._segment:
+        if train.count == 1:
+            try:
+                self._sock.sendto(train.buffer[: train.size], peer)
+            except OSError as error:
+                self._drop(error, 1)
+            return
+        if not self._segment:
             self._one_by_one(train, peer)
             return
         size = train.size
@@ -127,9 +133,13 @@ class Receiver:
         self._space = socket.CMSG_SPACE(4)
 
     def receive(self) -> SockAddr | None:
-        """Fill `train` and return where it came from; None when nothing waits. An empty datagram leaves it empty."""
+        """Wait, fill `train` and return where it came from; None after RECEIVE_TIMEOUT without a datagram.
+
+        An empty datagram leaves the train empty. The socket itself does the waiting: to poll it first would cost a
+        second system call and its way through Python, which is most of what a lone frame costs.
+        """
         try:
-            length, ancillary, _, source = self._sock.recvmsg_into(self._buffers, self._space, socket.MSG_DONTWAIT)
+            length, ancillary, _, source = self._sock.recvmsg_into(self._buffers, self._space)
         except BlockingIOError:
             return None
         except OSError as error:

@@ -7,7 +7,6 @@ import select
 import socket
 from typing import NamedTuple
 
-from tap2tap import log
 from tap2tap.counters import Block
 from tap2tap.endpoint import Endpoint
 
@@ -29,25 +28,14 @@ class Cable(NamedTuple):
     join_udp: bool  # the kernel takes UDP super-frames
 
 
-def settle(cpu: int | None) -> bool:
-    """Put everything imported so far out of the collector's way, and pin this process to `cpu` (None: nowhere).
-
-    Returns whether it is pinned.
-    """
+def settle() -> None:
+    """Put everything imported so far out of the collector's way, and become a process that wakes up in batches."""
     gc.freeze()
     gc.disable()  # the loops make no cycles
     with contextlib.suppress(OSError):
         # A worker that wakes up does not push another from its CPU: it finds more to do at once when its turn comes,
         # and trains and caches stay whole. One TCP stream gains a quarter where four workers share two CPUs.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    if cpu is None:
-        return False
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except OSError as error:
-        log.warning("not pinned", cpu=cpu, error=error.strerror)
-        return False
-    return True
 
 
 def poller(source: int | socket.socket, channel: socket.socket | None) -> select.poll:
