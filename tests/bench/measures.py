@@ -70,13 +70,16 @@ def connect(cable: Cable, timeout: float = 20.0) -> Values:
     return {"start": (time.monotonic() - cable.began) * 1e3}
 
 
-def iperf(cable: Cable, seconds: float, *options: str) -> "subprocess.Popen[str]":
-    """Start a transfer from left to right (with -R: back); its server serves this one only."""
+def serves(cable: Cable) -> bool:
+    """Start a server of iperf3 on the right; False if it does not start."""
     server = cable.lab.right.popen(["iperf3", "-s", "-1", "--forceflush"], stdout=subprocess.PIPE)
     assert server.stdout is not None
-    while "listening" not in (line := server.stdout.readline()):
-        if not line:
-            raise RuntimeError("the iperf3 server does not start")
+    return any("listening" in line for line in iter(server.stdout.readline, ""))
+
+
+def iperf(cable: Cable, seconds: float, *options: str) -> "subprocess.Popen[str]":
+    """Start a transfer from left to right (with -R: back); its server serves this one only."""
+    wait_for(lambda: serves(cable), 10, "iperf3 server")  # the one before may take a moment to leave the port
     argv = ["iperf3", "-J", "-c", RIGHT, "-t", f"{seconds:.0f}", *options]
     return cable.lab.left.popen(argv, stdout=subprocess.PIPE)
 
