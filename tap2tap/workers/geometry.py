@@ -6,7 +6,8 @@ from tap2tap.protocols.secure.wire import HEADER_LENGTH, OVERHEAD
 
 exhaust = deque[object](maxlen=0).extend  # runs an iterator to its end without a Python loop
 
-Rows = tuple[list[memoryview], list[memoryview], list[memoryview]]  # headers, sealed (with the tag), frames
+Row = tuple[memoryview, memoryview, memoryview]  # header, sealed (with the tag), frame
+Rows = tuple[list[memoryview], list[memoryview], list[memoryview]]  # the same of many
 
 
 class Geometry:
@@ -16,6 +17,7 @@ class Geometry:
         self._datagrams = datagrams
         self._frames = frames
         self._known: dict[int, Rows] = {}
+        self._only: dict[int, Row] = {}
 
     def rows(self, size: int, count: int) -> Rows:
         """Views of at least `count` rows; `size` is that of the frames, in bytes."""
@@ -32,7 +34,16 @@ class Geometry:
             )
         return known
 
-    def row(self, number: int, size: int, length: int) -> tuple[memoryview, memoryview, memoryview]:
+    def only(self, size: int) -> Row:
+        """Views of the one row of a train of one."""
+        row = self._only.get(size)
+        if row is None:
+            if len(self._only) >= 256:
+                self._only.clear()
+            row = self._only[size] = self.row(0, size, size)
+        return row
+
+    def row(self, number: int, size: int, length: int) -> Row:
         """Views of one row whose frame has `length` bytes, among frames of `size`."""
         at, frame = number * (size + OVERHEAD), number * size
         end = at + length + OVERHEAD

@@ -28,7 +28,8 @@ class SecureSeal:
         self._empty.shape(0, 1, 0)
         self._geometries: dict[Train, Geometry] = {}  # by what frames come in: the reader's train, the splitter's, ours
         self._aead: wire.Aead | None = None
-        self._nonces = wire.Nonces(wire.Cipher.AES_256_GCM, MAX_SEGMENTS)
+        self._cipher = wire.Cipher.AES_256_GCM
+        self._nonces = wire.Nonces(self._cipher, MAX_SEGMENTS)
         self._index = 0
         self._slot = 0
         self._reminder = False
@@ -46,12 +47,17 @@ class SecureSeal:
         sealed, size, last = self._sealed, train.size, train.last
         sealed.shape(size + wire.OVERHEAD, count, last + wire.OVERHEAD)
         kind = wire.TYPE_DATA_VOUCHED if train.vouched else wire.TYPE_DATA
-        wire.write_headers(sealed.rows, kind, self._index, first)
-        self._nonces.fill(first, count)
-        nonces = self._nonces.views
         geometry = self._geometries.get(train)
         if geometry is None:
             geometry = self._geometries[train] = Geometry(sealed.buffer, train.buffer)
+        if count == 1:  # NumPy is for many
+            header, out, frame = geometry.only(size)
+            header[:] = wire.header(kind, self._index, first)
+            aead.encrypt_into(wire.nonce(self._cipher, first), frame, header, out)
+            return sealed
+        wire.write_headers(sealed.rows, kind, self._index, first)
+        self._nonces.fill(first, count)
+        nonces = self._nonces.views
         full = count if last == size else count - 1
         if full:
             headers, outs, frames = geometry.rows(size, full)
@@ -74,6 +80,7 @@ class SecureSeal:
         for order in self._channel.orders():
             if order.task is Task.USE:
                 self._aead = wire.aead(order.cipher, order.key)
+                self._cipher = order.cipher
                 self._nonces = wire.Nonces(order.cipher, MAX_SEGMENTS)
                 self._index = order.index
                 self._slot = Count.SESSION + order.slot

@@ -40,8 +40,8 @@ REJECT_AFTER_MESSAGES: Final = 2**31  # counters from here on are never sent and
 # begins here. So the two never share a nonce, and no worker need be asked before a session is known to work.
 CONTROL_COUNTERS: Final = 16
 
-COUNTER_ONE: Final = np.uint64(1 << 32)
-_STEPS: Final[Words] = np.arange(1024, dtype=np.uint64) * COUNTER_ONE
+COUNTER_ONE: Final = 1 << 32  # what the next header word has more
+_STEPS: Final[Words] = np.arange(1024, dtype=np.uint64) * np.uint64(COUNTER_ONE)
 
 
 class Cipher(IntEnum):
@@ -99,10 +99,6 @@ class Nonces:
         """Set the first `count` nonces to the counters first, first + 1, ..."""
         np.add(self._first[:count], first, out=self._counters[:count], casting="unsafe")
 
-    def fill_with(self, counters: npt.NDArray[np.int64]) -> None:
-        """Set the first len(counters) nonces to these counters, shape (n,)."""
-        self._counters[: len(counters)] = counters
-
 
 def write_headers(rows: Bytes, kind: int, index: int, first: int) -> None:
     """Write the headers of a train in place: counters first, first + 1, ...
@@ -114,28 +110,31 @@ def write_headers(rows: Bytes, kind: int, index: int, first: int) -> None:
     rows[:, :HEADER_LENGTH] = words.astype("<u8", copy=False).view(np.uint8).reshape(count, HEADER_LENGTH)
 
 
-def read_headers(rows: Bytes) -> Words:
-    """Return the headers of a train as 64-bit words, shape (count,); `rows` is (count, size) uint8, size >= 8."""
-    packed = np.ascontiguousarray(rows[:, :HEADER_LENGTH])
-    return packed.view("<u8").reshape(-1).astype(np.uint64, copy=False)
+def read_headers(rows: Bytes) -> bytes:
+    """Return the headers of a train, packed; `rows` is (count, size) uint8, size >= 8."""
+    return rows[:, :HEADER_LENGTH].tobytes()
 
 
-def is_run(words: Words) -> bool:
-    """Tell whether these headers have one type and index and counters that count up by one: the common case."""
-    count = len(words)
-    return count <= len(_STEPS) and bool(((words - words[0]) == _STEPS[:count]).all())
+def is_run(headers: bytes) -> bool:
+    """Tell whether packed headers have one type and index and counters that count up by one: the common case."""
+    count = len(headers) // HEADER_LENGTH
+    if count > len(_STEPS):
+        return False
+    word = np.uint64(int.from_bytes(headers[:HEADER_LENGTH], "little"))
+    return headers == (_STEPS[:count] + word).astype("<u8", copy=False).tobytes()
+
+
+def words(headers: bytes) -> list[int]:
+    """Return packed headers as 64-bit words."""
+    numbers: list[int] = np.frombuffer(headers, "<u8").tolist()
+    return numbers
+
+
+def word(header: bytes | memoryview) -> int:
+    """Return a header, the first 8 bytes of these, as a 64-bit word."""
+    return int.from_bytes(header[:HEADER_LENGTH], "little")
 
 
 def take_apart(word: int) -> tuple[int, int, int]:
     """Return (type, index, counter) of one header word."""
     return word & 0xFF, word >> 8 & MAX_INDEX, word >> 32
-
-
-def counters_of(words: Words) -> npt.NDArray[np.int64]:
-    """Return the counters of a train's headers, shape (count,) int64."""
-    return (words >> np.uint64(32)).astype(np.int64)
-
-
-def kinds_of(words: Words) -> npt.NDArray[np.uint32]:
-    """Return type | index << 8 of a train's headers, shape (count,) uint32: equal where type and session are equal."""
-    return (words & np.uint64(0xFFFFFFFF)).astype(np.uint32)
