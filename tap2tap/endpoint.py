@@ -28,6 +28,9 @@ BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a wo
 SEND_TIMEOUT = 1.0  # seconds that a full send buffer may hold up the outbound worker
 RECEIVE_TIMEOUT = 1.0  # seconds that an idle inbound worker waits before it comes round its loop
 
+_SOCKADDR_IN = struct.Struct("@H2s4s8x")  # family, port, address
+_SOCKADDR_IN6 = struct.Struct("@H2sI16sI")  # family, port, flow label, address, scope
+
 ENDPOINT_SLOTS = 4  # in the counter block: address (2, big-endian), port and scope, check
 
 
@@ -56,6 +59,22 @@ class Endpoint(NamedTuple):
                 host = f"{host}%{socket.if_indextoname(self.scope)}"
         return host, self.port, 0, self.scope
 
+    def raw(self, family: int) -> bytes:
+        """The `struct sockaddr_in` or `sockaddr_in6` of linux/in.h and linux/in6.h, for a socket of `family`."""
+        if family == socket.AF_INET:
+            return _SOCKADDR_IN.pack(family, self.port.to_bytes(2), self.address.packed)
+        return _SOCKADDR_IN6.pack(family, self.port.to_bytes(2), 0, _mapped(self.address), self.scope)
+
+
+def from_raw(raw: bytes) -> Endpoint:
+    """Read what the kernel wrote, as `Endpoint.raw` does; a mapped IPv4 address becomes the one that it stands for."""
+    if len(raw) == _SOCKADDR_IN.size:
+        _, port, packed = _SOCKADDR_IN.unpack(raw)
+        return Endpoint(ipaddress.IPv4Address(packed), int.from_bytes(port))
+    _, port, _, packed, scope = _SOCKADDR_IN6.unpack(raw)
+    address = ipaddress.IPv6Address(packed)
+    return Endpoint(address.ipv4_mapped or address, int.from_bytes(port), scope)
+
 
 def from_sockaddr(sockaddr: SockAddr) -> Endpoint:
     """Read an endpoint that a socket gave; a mapped IPv4 address becomes the IPv4 address that it stands for."""
@@ -68,10 +87,11 @@ def from_sockaddr(sockaddr: SockAddr) -> Endpoint:
 
 def pack(endpoint: Endpoint) -> bytes:
     """Write `endpoint` as 24 bytes that `unpack` reads."""
-    packed = endpoint.address.packed
-    if endpoint.address.version == 4:
-        packed = b"\0" * 10 + b"\xff\xff" + packed
-    return packed + struct.pack(">Q", endpoint.port | endpoint.scope << 16)
+    return _mapped(endpoint.address) + struct.pack(">Q", endpoint.port | endpoint.scope << 16)
+
+
+def _mapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
 
 
 def unpack(packed: bytes) -> Endpoint:

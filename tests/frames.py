@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import STRIDE, Batch, Train, Trains
 
 NEEDS_CSUM = 1
 NONE, TCPV4, TCPV6, UDP_L4, ECN = 0, 1, 4, 5, 0x80
@@ -200,22 +200,29 @@ def resegment(written: bytes) -> list[bytes]:
     return segments(flow, payload, mss)
 
 
-def load(train: Train, frames: Sequence[bytes], *, vouched: bool = False) -> Train:
-    """Put `frames`, of one size but for a shorter last, into a train, followed by rubbish."""
-    size = len(frames[0])
-    assert all(len(frame) == size for frame in frames[:-1])
-    assert 0 < len(frames[-1]) <= size
-    data = b"".join(frames)
-    train.buffer[: len(data)] = data
-    train.buffer[len(data) : len(data) + 2000] = b"\xa5" * 2000
-    train.shape(size, len(frames), len(frames[-1]))
-    train.vouched = vouched
-    return train
+def load(batch: Batch, *trains: Sequence[bytes], step: int = STRIDE, vouched: bool = False) -> Batch:
+    """Put trains of frames into a batch, one every `step` bytes and each followed by rubbish.
+
+    The frames of a train are of one size but for a shorter last.
+    """
+    made: list[Train] = []
+    for number, frames in enumerate(trains):
+        size, at = len(frames[0]), number * step
+        assert all(len(frame) == size for frame in frames[:-1])
+        assert 0 < len(frames[-1]) <= size
+        data = b"".join(frames)
+        batch.buffer[at : at + len(data)] = data
+        rubbish = batch.buffer[at + len(data) : at + min(len(data) + 2000, step)]
+        rubbish[:] = b"\xa5" * len(rubbish)
+        made.append(Train(at, size, len(frames), len(frames[-1])))
+    batch.trains = Trains(made)
+    batch.vouched = vouched
+    return batch
 
 
-def contents(train: Train) -> list[bytes]:
-    """The frames of a train."""
-    return [bytes(frame) for frame in train.datagrams()]
+def contents(batch: Batch) -> list[bytes]:
+    """The frames of a batch."""
+    return [bytes(frame) for frame in batch.datagrams()]
 
 
 def trains_of(frames: Sequence[bytes], longest: int = 64) -> Iterator[list[bytes]]:

@@ -4,20 +4,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tap2tap.workers.join import Joiner
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import Batch
 from tests import frames
 from tests.frames import DF, TIMESTAMPS, Flow
 
-TRAIN = Train()
+BATCH = Batch()
 JOINER = Joiner(udp=True)
 
 
 def join(cut: Sequence[bytes], *, vouched: bool = False, joiner: Joiner = JOINER) -> list[tuple[bytes, int]]:
-    """What is written for these frames, and how many frames each write stands for; the train must stay as it is."""
-    frames.load(TRAIN, cut, vouched=vouched)
-    before = bytes(TRAIN.buffer[: TRAIN.length + 2000])
-    written = [(b"".join(vector), count) for vector, count in joiner.join(TRAIN)]
-    assert bytes(TRAIN.buffer[: TRAIN.length + 2000]) == before
+    """What is written for a train of these frames, and how many frames each write stands for."""
+    return join_all(cut, vouched=vouched, joiner=joiner)
+
+
+def join_all(*trains: Sequence[bytes], vouched: bool = False, joiner: Joiner = JOINER) -> list[tuple[bytes, int]]:
+    """The same for several trains; their batch must stay as it is."""
+    frames.load(BATCH, *trains, vouched=vouched)
+    before = bytes(BATCH.buffer)
+    written = [(b"".join(vector), count) for vector, count in joiner.join(BATCH)]
+    assert bytes(BATCH.buffer) == before
     return written
 
 

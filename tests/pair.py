@@ -1,7 +1,9 @@
 """The seal and the open stage of the secure protocol in one process, on one counter block, under a test's orders."""
 
+import ipaddress
 import os
 import random
+import socket
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,16 +12,16 @@ from pathlib import Path
 
 from tap2tap import counters, endpoint
 from tap2tap.counters import Count, Drop, Slot
-from tap2tap.endpoint import SockAddr
+from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher
 from tap2tap.workers.open import SecureOpen
 from tap2tap.workers.seal import SecureSeal
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import Batch
 from tests.frames import contents, load, trains_of
 
-HERE: SockAddr = ("192.0.2.1", 1234)
-THERE: SockAddr = ("198.51.100.7", 4321)
+HERE = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234).raw(socket.AF_INET)
+THERE = Endpoint(ipaddress.ip_address("198.51.100.7"), 4321).raw(socket.AF_INET)
 LONGEST = 9022  # bytes of a frame
 
 
@@ -31,7 +33,7 @@ class Pair:
         self.block = counters.create(folder=Path(folder))
         stack.callback(os.close, self.block.fd)
         self._stack = stack
-        self._train = Train()  # the tap reader's
+        self._batch = Batch()  # the tap reader's
         self.live: dict[tuple[Task, int], Order] = {}
         self.replace()
 
@@ -45,7 +47,7 @@ class Pair:
             )
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )
-        self.received = Train()  # the receiver's, which a stage gets every time
+        self.received = Batch()  # the receiver's, which a stage gets every time
         self.seal = SecureSeal(self.block, seal)
         self.open = SecureOpen(self.block, open_, 2, LONGEST)
         for order in self.live.values():
@@ -67,16 +69,16 @@ class Pair:
             self.out.order(used)
 
     def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:
-        """The datagrams of a train of frames, which is always the same Train."""
-        train = self.seal.seal(load(self._train, frames, vouched=vouched))
-        return contents(train) if train else []
+        """The datagrams of a train of frames, which is always in the same Batch."""
+        batch = self.seal.seal(load(self._batch, frames, vouched=vouched))
+        return contents(batch) if batch else []
 
-    def opened(self, datagrams: Sequence[bytes], source: SockAddr = HERE) -> list[bytes]:
+    def opened(self, datagrams: Sequence[bytes], source: bytes = HERE) -> list[bytes]:
         """The frames in datagrams that come as the kernel would group them."""
         frames: list[bytes] = []
         for group in trains_of([each for each in datagrams if each]):
-            train = self.open.open(load(self.received, group), source)
-            frames += contents(train) if train else []
+            batch = self.open.open(load(self.received, group), source)
+            frames += contents(batch) if batch else []
         return frames
 
     @property

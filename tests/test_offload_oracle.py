@@ -24,7 +24,7 @@ from pyroute2 import IPRoute, netns
 from tap2tap.workers.checksum import complete
 from tap2tap.workers.join import Joiner
 from tap2tap.workers.split import Splitter
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import Batch
 from tests import frames
 from tests.conftest import lacking
 from tests.frames import ACK, CWR, ECE, FIN, MF, PSH, TIMESTAMPS, URG, Flow
@@ -126,10 +126,11 @@ def oracle() -> Iterator[Oracle]:
         netns.remove(name)
 
 
-def split(header: bytes, frame: bytes, splitter: Splitter | None = None) -> list[bytes]:
+def split(header: bytes, frame: bytes, **limits: int) -> list[bytes]:
     """The frames of all trains."""
-    trains = (splitter or Splitter()).split(memoryview(header), memoryview(frame))
-    return [frame for train in trains for frame in frames.contents(train)]
+    source = Batch()
+    source.buffer[: len(frame)] = frame
+    return [cut for batch in Splitter(source, **limits).split(header, [len(frame)]) for cut in frames.contents(batch)]
 
 
 def finish(data: bytes) -> list[bytes]:
@@ -137,9 +138,9 @@ def finish(data: bytes) -> list[bytes]:
     _, kind, _, _, start, offset = struct.unpack_from("=BBHHHH", data)
     if kind != frames.NONE:
         return split(data[:10], data[10:])
-    train = frames.load(Train(), [data[10:]])
-    complete(train, start, offset)
-    return frames.contents(train)
+    batch = frames.load(Batch(), [data[10:]])
+    complete(batch, start, offset)
+    return frames.contents(batch)
 
 
 TCP4 = Flow(macs=MACS)
@@ -198,7 +199,7 @@ def test_the_splitter_cuts_as_the_kernel_does(oracle: Oracle, case: str) -> None
     assert len(expected) == -(-length // mss)
     assert split(header, frame) == expected
     assert frames.segments(flow, frames.payload(length), mss) == expected
-    assert split(header, frame, Splitter(max_bytes=9000, max_segments=7)) == expected
+    assert split(header, frame, max_bytes=9000, max_segments=7) == expected
     assert [out for data in handed for out in finish(data)] == expected
 
 
@@ -215,8 +216,8 @@ def test_what_the_joiner_writes_is_cut_into_the_same_frames(oracle: Oracle, case
 
 def join(cut: Sequence[bytes], *, vouched: bool = False) -> list[tuple[bytes, int]]:
     """What is written for these frames."""
-    train = frames.load(Train(), cut, vouched=vouched)
-    return [(b"".join(vector), count) for vector, count in Joiner(udp=True).join(train)]
+    batch = frames.load(Batch(), cut, vouched=vouched)
+    return [(b"".join(vector), count) for vector, count in Joiner(udp=True).join(batch)]
 
 
 flows = frames.flows().map(
@@ -258,9 +259,9 @@ def test_checksums_are_completed_as_the_kernel_does(oracle: Oracle, flow: Flow) 
         cut = [frames.build(replace(flow, seq=index), piece, partial=True) for index, piece in enumerate(pieces)]
         header = struct.pack("=BBHHHH", frames.NEEDS_CSUM, 0, flow.hl, 0, flow.l4, 16 if flow.tcp else 6)
         _, expected = oracle.segmented(*(header + frame for frame in cut))
-        train = frames.load(Train(), cut)
-        complete(train, flow.l4, 16 if flow.tcp else 6)
-        assert frames.contents(train) == expected
+        batch = frames.load(Batch(), cut)
+        complete(batch, flow.l4, 16 if flow.tcp else 6)
+        assert frames.contents(batch) == expected
 
 
 @pytest.mark.parametrize("flow", [TCP4, TCP6, UDP4, UDP6])
@@ -274,9 +275,9 @@ def test_a_zero_checksum_is_spelt_as_the_kernel_does(oracle: Oracle, flow: Flow)
     header = struct.pack("=BBHHHH", frames.NEEDS_CSUM, 0, flow.hl, 0, flow.l4, at - flow.l4)
     _, expected = oracle.segmented(header + frame)
     assert expected[0][at : at + 2] == b"\xff\xff"
-    train = frames.load(Train(), [frame])
-    complete(train, flow.l4, at - flow.l4)
-    assert frames.contents(train) == expected
+    batch = frames.load(Batch(), [frame])
+    complete(batch, flow.l4, at - flow.l4)
+    assert frames.contents(batch) == expected
 
     first = frames.build(flow, bytes(300))  # the same within a super-frame, where TCP's zero is a zero
     payload = first[at : at + 2] + bytes(598)

@@ -2,21 +2,28 @@
 
 import ipaddress
 import socket
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap.endpoint import Endpoint, SockAddr, from_sockaddr, load, store
+from tap2tap.endpoint import Endpoint, from_raw, load, store
 from tap2tap.workers.peer import SILENCE, Address, Doorkeeper
 
 AT, HEARD = 1, 6
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 SECOND = 10**9
 
-ALICE: SockAddr = ("192.0.2.1", 1234)
-MALLORY: SockAddr = ("192.0.2.66", 1234)
-OTHER_PORT: SockAddr = ("192.0.2.1", 1235)
+
+def raw(host: str, port: int, family: int = INET) -> bytes:
+    """What the kernel says of a datagram's source."""
+    return Endpoint(ipaddress.ip_address(host), port).raw(family)
+
+
+ALICE = raw("192.0.2.1", 1234)
+MALLORY = raw("192.0.2.66", 1234)
+OTHER_PORT = raw("192.0.2.1", 1235)
 
 
 def slots() -> memoryview:
@@ -29,9 +36,9 @@ def server(block: memoryview, family: int = INET) -> Doorkeeper:
     return Doorkeeper(block, AT, HEARD, family, fixed=False)
 
 
-def client(block: memoryview, remote: SockAddr, family: int = INET) -> Doorkeeper:
+def client(block: memoryview, remote: bytes, family: int = INET) -> Doorkeeper:
     """The doorkeeper of a tunnel with --remote."""
-    store(block, AT, from_sockaddr(remote))
+    store(block, AT, from_raw(remote))
     return Doorkeeper(block, AT, HEARD, family, fixed=True)
 
 
@@ -41,7 +48,7 @@ def test_a_client_admits_its_remote_only_and_for_ever() -> None:
     for now in (0, 1, 3600 * SECOND):
         assert not door.admits(MALLORY, now)
         assert not door.admits(OTHER_PORT, now)
-        assert load(block, AT) == from_sockaddr(ALICE)
+        assert load(block, AT) == from_raw(ALICE)
     assert door.admits(ALICE, 7200 * SECOND)
 
 
@@ -50,11 +57,11 @@ def test_a_server_knows_nobody_until_the_first_one_calls() -> None:
     door = server(block)
     assert load(block, AT) is None
     assert door.admits(ALICE, 5 * SECOND)
-    assert load(block, AT) == from_sockaddr(ALICE)
+    assert load(block, AT) == from_raw(ALICE)
 
 
 @pytest.mark.parametrize("forger", [MALLORY, OTHER_PORT])
-def test_a_stranger_cannot_steal_a_live_tunnel(forger: SockAddr) -> None:
+def test_a_stranger_cannot_steal_a_live_tunnel(forger: bytes) -> None:
     block = slots()
     door = server(block)
     now = 0
@@ -62,7 +69,7 @@ def test_a_stranger_cannot_steal_a_live_tunnel(forger: SockAddr) -> None:
         now += SILENCE - 1
         assert door.admits(ALICE, now)
         assert not door.admits(forger, now + SILENCE - 1)
-        assert load(block, AT) == from_sockaddr(ALICE)
+        assert load(block, AT) == from_raw(ALICE)
 
 
 def test_after_thirty_seconds_of_silence_another_may_take_the_place() -> None:
@@ -71,7 +78,7 @@ def test_after_thirty_seconds_of_silence_another_may_take_the_place() -> None:
     door = server(block)
     assert door.admits(ALICE, SECOND)
     assert door.admits(MALLORY, SECOND + SILENCE)
-    assert load(block, AT) == from_sockaddr(MALLORY)
+    assert load(block, AT) == from_raw(MALLORY)
     assert not door.admits(ALICE, SECOND + SILENCE + 1)
 
 
@@ -102,7 +109,8 @@ def test_a_successor_knows_the_peer_and_how_long_it_has_been_silent() -> None:
 
 
 def test_a_peer_in_ipv4_is_known_again_by_an_ipv6_socket() -> None:
-    mapped: SockAddr = ("::ffff:192.0.2.1", 1234, 0, 0)
+    mapped = raw("192.0.2.1", 1234, INET6)
+    assert mapped == struct.pack("@H", INET6) + bytes.fromhex("04d2 00000000 00000000000000000000ffffc0000201 00000000")
     block = slots()
     assert server(block, INET6).admits(mapped, 1)
     successor = server(block, INET6)
@@ -112,14 +120,14 @@ def test_a_peer_in_ipv4_is_known_again_by_an_ipv6_socket() -> None:
 
 def test_a_client_on_an_ipv6_socket_knows_its_remote_in_ipv4() -> None:
     block = slots()
-    assert client(block, ALICE, INET6).admits(("::ffff:192.0.2.1", 1234, 0, 0), 1)
+    assert client(block, ALICE, INET6).admits(raw("192.0.2.1", 1234, INET6), 1)
 
 
 @given(st.lists(st.tuples(st.sampled_from([ALICE, MALLORY, OTHER_PORT]), st.integers(0, 2 * SILENCE))))
-def test_no_sequence_of_callers_moves_a_server_within_thirty_seconds(calls: list[tuple[SockAddr, int]]) -> None:
+def test_no_sequence_of_callers_moves_a_server_within_thirty_seconds(calls: list[tuple[bytes, int]]) -> None:
     block = slots()
     door = server(block)
-    peer: SockAddr | None = None
+    peer: bytes | None = None
     now = heard = 0
     for source, pause in calls:
         now += pause
@@ -127,7 +135,7 @@ def test_no_sequence_of_callers_moves_a_server_within_thirty_seconds(calls: list
         assert door.admits(source, now) == expected
         if expected:
             peer, heard = source, now
-        assert load(block, AT) == (from_sockaddr(peer) if peer else None)
+        assert load(block, AT) == (from_raw(peer) if peer else None)
 
 
 def test_there_is_nowhere_to_send_until_a_peer_is_known() -> None:
@@ -149,8 +157,8 @@ def test_frames_follow_the_peer_when_it_moves() -> None:
 
 def test_frames_go_to_the_old_peer_while_the_new_one_is_being_written() -> None:
     block, new = slots(), slots()
-    store(block, AT, from_sockaddr(ALICE))
-    store(new, AT, from_sockaddr(MALLORY))
+    store(block, AT, from_raw(ALICE))
+    store(new, AT, from_raw(MALLORY))
     address = Address(block, AT, INET)
     assert address.current() == ALICE
     for index in range(AT, AT + 3):
@@ -165,5 +173,7 @@ def test_frames_go_to_the_old_peer_while_the_new_one_is_being_written() -> None:
 def test_the_address_has_the_form_of_the_socket() -> None:
     block = slots()
     store(block, AT, Endpoint(ipaddress.ip_address("192.0.2.1"), 9))
-    assert Address(block, AT, INET).current() == ("192.0.2.1", 9)
-    assert Address(block, AT, INET6).current() == ("::ffff:192.0.2.1", 9, 0, 0)
+    assert Address(block, AT, INET).current() == struct.pack("@H", INET) + bytes.fromhex(
+        "0009 c0000201 0000000000000000"
+    )
+    assert Address(block, AT, INET6).current() == raw("::ffff:192.0.2.1", 9, INET6)

@@ -4,7 +4,7 @@ from tap2tap.counters import Count, Slot
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mailbox import Order, Proved, Task
 from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, OVERHEAD, Cipher
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import Batch
 from tests.frames import contents
 from tests.pair import THERE, numbered, pair
 
@@ -47,7 +47,7 @@ def test_a_keepalive_is_sent_when_ordered_and_heard_but_no_frame() -> None:
         assert both.seal.keepalive() is None
         alone = contents(keepalive)
         both.out.order(Order(Task.KEEPALIVE))
-        behind = contents(both.seal.keepalive() or Train())
+        behind = contents(both.seal.keepalive() or Batch())
         assert both.opened(alone, THERE) == []
         assert both.block.slots[Slot.PEER_HEARD]
         assert both.peer == "198.51.100.7:4321"

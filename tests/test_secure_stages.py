@@ -10,7 +10,7 @@ from tap2tap.counters import Slot
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mailbox import Handshake, Order, Task
 from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, OVERHEAD, Cipher
-from tap2tap.workers.train import MAX_PAYLOAD, Train
+from tap2tap.workers.train import MAX_PAYLOAD, Batch, Train, Trains
 from tests.frames import contents, load
 from tests.pair import HERE, LONGEST, THERE, counter, numbered, pair
 
@@ -31,7 +31,7 @@ def shapes(draw: st.DrawFn) -> tuple[int, int, int, bool]:
 def test_what_was_sealed_opens_as_it_was(cipher: Cipher, trains: list[tuple[int, int, int, bool]]) -> None:
     with pair(7, cipher=cipher) as both:
         expected = CONTROL_COUNTERS
-        received = Train()
+        received = Batch()
         for size, count, last, vouched in trains:
             frames = numbered(*[size] * (count - 1), last)
             datagrams = both.sealed(frames, vouched=vouched)
@@ -64,8 +64,8 @@ def test_a_successor_seals_behind_whatever_a_killed_worker_may_have_sent() -> No
             for _ in range(3):
                 used += [counter(each) for each in both.sealed(numbered(*[100] * 7))]
             if life % 2:  # dies in the middle of a train: there is no more memory than for two of its frames
-                short = Train(250)
-                short.shape(100, 64, 100)
+                short = Batch(250)
+                short.trains = Trains([Train(0, 100, 64, 100)])
                 with pytest.raises((ValueError, BufferError)):
                     both.seal.seal(short)
             both.replace()
@@ -227,6 +227,7 @@ def test_hostile_datagrams_are_dropped_and_counted_one_by_one(seed: int, sizes: 
 
 def test_an_empty_datagram_is_nothing() -> None:
     with pair(7) as both:
-        empty = Train()
+        empty = Batch()
+        empty.trains = Trains([Train(0, 0, 1, 0)])
         assert both.open.open(empty, HERE) is None
         assert both.drops == {"TOO_SHORT": 1}

@@ -7,20 +7,28 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tap2tap.workers.split import MalformedError, Splitter
+from tap2tap.workers.checksum import MalformedError
+from tap2tap.workers.split import Splitter
+from tap2tap.workers.train import STRIDE, Batch
 from tests import frames
 from tests.frames import ACK, CWR, FIN, PSH, TIMESTAMPS, Flow
 
-SPLITTER = Splitter()
+SOURCE = Batch()
+SPLITTER = Splitter(SOURCE)
 
 
-def split(header: bytes, frame: bytes, splitter: Splitter = SPLITTER) -> list[list[bytes]]:
+def split(header: bytes, *supers: bytes, splitter: Splitter = SPLITTER) -> list[list[bytes]]:
     """The frames of each train."""
-    trains = []
-    for train in splitter.split(memoryview(header), memoryview(frame)):
-        assert train.vouched
-        assert 0 < train.last <= train.size
-        trains.append(frames.contents(train))
+    for number, frame in enumerate(supers):
+        SOURCE.buffer[number * STRIDE : number * STRIDE + len(frame)] = frame
+    trains: list[list[bytes]] = []
+    for batch in splitter.split(header, [len(frame) for frame in supers]):
+        assert batch.vouched
+        assert all(0 < train.last <= train.size for train in batch.trains)
+        datagrams = iter(frames.contents(batch))
+        trains += [[next(datagrams) for _ in range(train.count)] for train in batch.trains]
+    if splitter.malformed:
+        raise MalformedError
     return trains
 
 
@@ -43,7 +51,8 @@ def test_trains_stay_within_the_limits(flow: Flow, payload: bytes, mss: int, dat
     max_bytes = data.draw(st.integers(1, 6000))
     max_segments = data.draw(st.integers(1, 64))
     overhead = data.draw(st.integers(0, 40))
-    trains = split(*frames.super_frame(flow, payload, mss), Splitter(max_bytes, max_segments, overhead))
+    splitter = Splitter(SOURCE, max_bytes, max_segments, overhead)
+    trains = split(*frames.super_frame(flow, payload, mss), splitter=splitter)
     assert flat(trains) == frames.segments(flow, payload, mss)
     for train in trains:
         assert len(train) <= max_segments
@@ -59,10 +68,10 @@ def test_a_full_super_frame_is_one_train() -> None:
 
 
 def test_many_shapes_do_not_pile_up() -> None:
-    splitter = Splitter()
+    splitter = Splitter(SOURCE)
     for mss in range(100, 500):
         header, frame = frames.super_frame(Flow(), bytes(1000), mss)
-        assert flat(split(header, frame, splitter)) == frames.segments(Flow(), bytes(1000), mss)
+        assert flat(split(header, frame, splitter=splitter)) == frames.segments(Flow(), bytes(1000), mss)
 
 
 @pytest.mark.parametrize("tcp", [True, False])
@@ -82,7 +91,8 @@ def test_a_checksum_of_zero(tcp: bool) -> None:
 
 def test_fin_and_psh_end_and_cwr_begins_it_across_trains() -> None:
     flow = Flow(flags=ACK | FIN | PSH | CWR)
-    trains = split(*frames.super_frame(flow, bytes(1000), 100), Splitter(max_segments=3))
+    splitter = Splitter(SOURCE, max_segments=3)
+    trains = split(*frames.super_frame(flow, bytes(1000), 100), splitter=splitter)
     assert [len(train) for train in trains] == [3, 3, 3, 1]
     flags = [frame[flow.l4 + 13] for frame in flat(trains)]
     assert flags == [ACK | CWR] + [ACK] * 8 + [ACK | FIN | PSH]
@@ -147,7 +157,7 @@ def test_endless_extension_headers_are_malformed() -> None:
 def test_limits_that_allow_nothing_are_refused() -> None:
     for limits in ((0, 64, 0), (65507, 0, 0), (65507, 64, -1), (65507, 2000, 0)):
         with pytest.raises(ValueError):
-            Splitter(*limits)
+            Splitter(SOURCE, *limits)
 
 
 @given(st.binary(max_size=10), st.binary(max_size=300))

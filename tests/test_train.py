@@ -8,7 +8,7 @@ import pytest
 from tap2tap import endpoint
 from tap2tap.counters import WORKER_SLOTS, Count
 from tap2tap.lab import Lab
-from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, Train
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, STRIDE, TRAINS, Batch, Train, Trains
 from tap2tap.workers.udp import Receiver, Sender
 
 
@@ -24,13 +24,16 @@ def test_the_longest_train_of_a_size_is_received_whole(lab: Lab, version: int, s
             pytest.skip("this kernel has no UDP segmentation")
         counts = memoryview(bytearray(WORKER_SLOTS * 8)).cast("Q")
         address = lab.right.ipv4 if version == 4 else lab.right.ipv6
-        train = Train()
         count = min(MAX_SEGMENTS, MAX_PAYLOAD // size)
-        train.shape(size, count, size)
-        sockaddr = endpoint.Endpoint(ipaddress.ip_address(address), 1234).sockaddr(left.family)
+        batch = Batch()
+        batch.trains = Trains(Train(number * STRIDE, size, count, size) for number in range(TRAINS))
+        sockaddr = endpoint.Endpoint(ipaddress.ip_address(address), 1234).raw(left.family)
         receiver = Receiver(right)
-        Sender(left, counts, segment=True).send(train, sockaddr)
-        assert select.select([right], [], [], 10)[0]
-        assert receiver.receive() is not None
-        assert (receiver.train.size, receiver.train.count) == (size, count)
+        Sender(left, counts, segment=True).send(batch, sockaddr)
+        came: list[Train] = []
+        while len(came) < TRAINS:
+            assert select.select([right], [], [], 10)[0]
+            assert receiver.receive() is not None
+            came += receiver.batch.trains
+        assert [(train.size, train.count) for train in came] == [(size, count)] * TRAINS
         assert counts[Count.FALLBACKS] == 0

@@ -2,7 +2,7 @@
 
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.device import ETHERNET_HEADER, VLAN_TAGS
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import Batch, Train, Trains
 
 
 def longest_frame(mtu: int) -> int:
@@ -10,21 +10,33 @@ def longest_frame(mtu: int) -> int:
     return mtu + ETHERNET_HEADER + VLAN_TAGS
 
 
-def fits(train: Train, longest: int, counts: Counts) -> bool:
+def fits(batch: Batch, longest: int, counts: Counts) -> bool:
     """Drop and count what is no frame of this cable: too short for its header, or too long for the tap's MTU.
 
-    Only the last of a train may be of another size. Returns whether anything is left.
+    Returns whether anything is left.
     """
-    if train.size > longest:
-        last = train.last if train.last <= longest else 0
-        counts[Count.DROPPED + Drop.TOO_LONG] += train.count - (last > 0)
-        at = train.size * (train.count - 1)
-        train.buffer[:last] = train.buffer[at : at + last]
-        train.shape(last, 1 if last else 0, last)
-    if train.count and train.last < ETHERNET_HEADER:
+    for _, size, _, last in batch.trains:
+        if size > longest or last < ETHERNET_HEADER:
+            break
+    else:
+        return bool(batch.trains)
+    batch.trains = Trains(left for train in batch.trains for left in _fitting(train, longest, counts))
+    return bool(batch.trains)
+
+
+def _fitting(train: Train, longest: int, counts: Counts) -> list[Train]:
+    """What is left of a train; only the last datagram may be of another size."""
+    at, size, count, last = train
+    if size > longest:
+        alone = last if last <= longest else 0
+        counts[Count.DROPPED + Drop.TOO_LONG] += count - (alone > 0)
+        if not alone:
+            return []
+        at, size, count = at + (count - 1) * size, alone, 1
+    if last < ETHERNET_HEADER:
         counts[Count.DROPPED + Drop.TOO_SHORT] += 1
-        train.shape(train.size, train.count - 1, train.size)
-    if train.count and train.size < ETHERNET_HEADER:
-        counts[Count.DROPPED + Drop.TOO_SHORT] += train.count
-        return False
-    return train.count > 0
+        count, last = count - 1, size
+    if size < ETHERNET_HEADER:
+        counts[Count.DROPPED + Drop.TOO_SHORT] += count
+        return []
+    return [Train(at, size, count, last)] if count else []

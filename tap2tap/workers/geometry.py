@@ -1,54 +1,42 @@
-"""Where the AEAD reads and writes: views of the rows of a train of datagrams and of a train of frames."""
+"""Where the AEAD reads and writes: views of the rows of trains of datagrams and of the trains of frames in them."""
 
 from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
 
 from tap2tap.protocols.secure.wire import HEADER_LENGTH, OVERHEAD
+from tap2tap.workers.train import Batch
 
 exhaust = deque[object](maxlen=0).extend  # runs an iterator to its end without a Python loop
 
 Row = tuple[memoryview, memoryview, memoryview]  # header, sealed (with the tag), frame
 Rows = tuple[list[memoryview], list[memoryview], list[memoryview]]  # the same of many
 
+_KNOWN = 16  # places and sizes of trains whose views are remembered: hostile traffic may come in every size
+
 
 class Geometry:
-    """Views of the rows of two trains, one of datagrams and one of frames, for the AEAD: made once for each size."""
+    """Views of the rows of a batch of datagrams and of one of frames, made once for each place and size of a train."""
 
-    def __init__(self, datagrams: memoryview, frames: memoryview) -> None:
-        self._datagrams = datagrams
-        self._frames = frames
-        self._known: dict[int, Rows] = {}
-        self._only: dict[int, Row] = {}
+    def __init__(self, datagrams: Batch, frames: Batch) -> None:
+        self._datagrams = datagrams.buffer
+        self._frames = frames.buffer
+        self._known: Callable[[int, int, int], Rows] = lru_cache(_KNOWN)(lambda at, frame_at, size: ([], [], []))
 
-    def rows(self, size: int, count: int) -> Rows:
-        """Views of at least `count` rows; `size` is that of the frames, in bytes."""
-        known = self._known.get(size)
-        if known is None or len(known[0]) < count:
-            if len(self._known) >= 256:  # hostile traffic may come in every size
-                self._known.clear()
-            step = size + OVERHEAD
-            starts = range(0, count * step, step)
-            known = self._known[size] = (
-                [self._datagrams[at : at + HEADER_LENGTH] for at in starts],
-                [self._datagrams[at + HEADER_LENGTH : at + step] for at in starts],
-                [self._frames[number * size : (number + 1) * size] for number in range(count)],
-            )
+    def rows(self, at: int, frame_at: int, size: int, count: int) -> Rows:
+        """Views of at least `count` rows of trains at these places; `size` is that of the frames, in bytes."""
+        known = self._known(at, frame_at, size)
+        for number in range(len(known[0]), count):
+            row = self.row(at + number * (size + OVERHEAD), frame_at + number * size, size)
+            for views, view in zip(known, row, strict=True):
+                views.append(view)
         return known
 
-    def only(self, size: int) -> Row:
-        """Views of the one row of a train of one."""
-        row = self._only.get(size)
-        if row is None:
-            if len(self._only) >= 256:
-                self._only.clear()
-            row = self._only[size] = self.row(0, size, size)
-        return row
-
-    def row(self, number: int, size: int, length: int) -> Row:
-        """Views of one row whose frame has `length` bytes, among frames of `size`."""
-        at, frame = number * (size + OVERHEAD), number * size
+    def row(self, at: int, frame_at: int, length: int) -> Row:
+        """Views of one row whose frame has `length` bytes."""
         end = at + length + OVERHEAD
         return (
             self._datagrams[at : at + HEADER_LENGTH],
             self._datagrams[at + HEADER_LENGTH : end],
-            self._frames[frame : frame + length],
+            self._frames[frame_at : frame_at + length],
         )

@@ -4,9 +4,10 @@ Constants carry the kernel's names: linux/if_ether.h, linux/in.h, linux/tcp.h, l
 """
 
 import struct
+from typing import NamedTuple
 
 from tap2tap.vnet import VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4
-from tap2tap.workers.checksum import MalformedError
+from tap2tap.workers.checksum import ONES, MalformedError
 
 ETH_HLEN = 14
 ETH_P_IP = 0x0800
@@ -28,10 +29,47 @@ MAX_TAGS = 8  # VLAN_MAX_DEPTH in linux/if_vlan.h
 _MAX_OPTIONS = 8  # IPv6 extension headers
 
 
-def locate(frame: memoryview) -> tuple[int, int, int, int]:
+class Layout(NamedTuple):
+    """Where the network header, the transport header and the payload of a frame begin, and the gso_type of its kind."""
+
+    l3: int
+    l4: int
+    hl: int
+    kind: int
+    v4: bool
+
+    @property
+    def tcp(self) -> bool:
+        """Whether the transport is TCP and not UDP."""
+        return self.kind != VIRTIO_NET_HDR_GSO_UDP_L4
+
+    @property
+    def check(self) -> int:
+        """Where the transport checksum is."""
+        return self.l4 + (TCP_CHECK if self.tcp else UDP_CHECK)
+
+    @property
+    def length(self) -> int:
+        """Where the length in the IP header is."""
+        return self.l3 + (2 if self.v4 else 4)
+
+    def mask(self) -> bytearray:
+        """The bits of the headers, `hl` bytes, that say that this is the layout: frames that share them share it."""
+        bits = bytearray(self.hl)
+        for at in range(12, self.l3, 4):  # the EtherTypes, not what is in the tags between them
+            bits[at : at + 2] = b"\xff\xff"
+        bits[self.l3] = 0xFF if self.v4 else 0xF0
+        bits[self.l3 + (9 if self.v4 else 6)] = 0xFF
+        if not self.v4:
+            bits[self.l3 + 40 : self.l4] = b"\xff" * (self.l4 - self.l3 - 40)
+        if self.tcp:
+            bits[self.l4 + 12] = 0xF0
+        return bits
+
+
+def locate(frame: memoryview) -> Layout:
     """Find the headers of a TCP or UDP frame, whatever tags, options and extension headers precede the transport.
 
-    Returns where the network header, the transport header and the payload begin, and the gso_type of such frames.
     Raises MalformedError if it is another kind of frame, or too short for what its headers say.
     """
     length = len(frame)
@@ -72,7 +110,7 @@ def locate(frame: memoryview) -> tuple[int, int, int, int]:
         raise MalformedError("neither TCP nor UDP")
     if hl > min(length, MAX_HEADERS):
         raise MalformedError("headers longer than the frame")
-    return l3, l4, hl, kind
+    return Layout(l3, l4, hl, kind, version == 4)
 
 
 def set_lengths(buffer: memoryview | bytearray, at: int, l3: int, l4: int, size: int, v4: bool, tcp: bool) -> None:
@@ -83,3 +121,8 @@ def set_lengths(buffer: memoryview | bytearray, at: int, l3: int, l4: int, size:
         U16.pack_into(buffer, at + l3 + 4, size - l3 - 40)
     if not tcp:
         U16.pack_into(buffer, at + l4 + 4, size - l4)
+
+
+def add(buffer: memoryview | bytearray, at: int, number: int) -> None:
+    """Add to a 16-bit field, modulo 65535: for checksums, and for what is far from a limit."""
+    U16.pack_into(buffer, at, (U16.unpack_from(buffer, at)[0] + number) % ONES)

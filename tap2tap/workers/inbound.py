@@ -8,7 +8,7 @@ from tap2tap.counters import Count
 from tap2tap.workers.join import Joiner
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.stages import opener
-from tap2tap.workers.singles import Singles
+from tap2tap.workers.singles import singly
 from tap2tap.workers.tap import TapWriter
 from tap2tap.workers.udp import Receiver
 from tap2tap.workers.worker import Cable
@@ -22,8 +22,8 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     counts = cable.block.inbound
     receiver = Receiver(cable.sock)
     stage = opener(cable, channel)
-    writer = TapWriter(cable.tap, counts, Joiner(cable.join_udp).join if cable.offload else Singles())
-    train = receiver.train
+    writer = TapWriter(cable.tap, counts, Joiner(cable.join_udp).join if cable.offload else singly)
+    batch = receiver.batch
     while True:
         counts[Count.BEAT] += 1
         source = receiver.receive()
@@ -31,10 +31,10 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
             stage.mail()
             pin.rest()
             continue
-        counts[Count.DATAGRAMS] += train.count or 1
-        trains = counts[Count.TRAINS] = counts[Count.TRAINS] + 1
+        counts[Count.DATAGRAMS] += batch.trains.frames
+        trains = counts[Count.TRAINS] = counts[Count.TRAINS] + len(batch.trains)
         if trains >= pin.due:
             pin.look(trains, time.monotonic())
-        frames = stage.open(train, source)
+        frames = stage.open(batch, source)
         if frames is not None:
             writer.write(frames)

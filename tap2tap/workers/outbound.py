@@ -9,7 +9,7 @@ from tap2tap.workers.peer import Address
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.stages import sealer
 from tap2tap.workers.tap import TapReader
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import Batch
 from tap2tap.workers.udp import Sender
 from tap2tap.workers.worker import BEAT, Cable, poller
 
@@ -26,15 +26,16 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     peer = Address(cable.block.slots, Slot.PEER, cable.sock.family)
     ready = poller(cable.tap, channel)
 
-    def carry(train: Train) -> None:
+    def carry(batch: Batch) -> None:
+        frames = batch.trains.frames
         counts[Count.BEAT] += 1
-        counts[Count.FRAMES] += train.count
-        counts[Count.BYTES] += train.length
+        counts[Count.FRAMES] += frames
+        counts[Count.BYTES] += batch.trains.length
         address = peer.current()
         if address is None:
-            counts[Count.DROPPED + Drop.NO_PEER] += train.count
+            counts[Count.DROPPED + Drop.NO_PEER] += frames
             return
-        sealed = stage.seal(train)
+        sealed = stage.seal(batch)
         if sealed is not None:
             sender.send(sealed, address)
 

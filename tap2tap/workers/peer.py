@@ -4,7 +4,7 @@ Client mode: the configured remote, for ever. Server mode: the first sender of s
 present one has been silent for a while, so that a stray or forged datagram cannot steal a live tunnel.
 """
 
-from tap2tap.endpoint import Endpoint, SockAddr, from_sockaddr, load, store
+from tap2tap.endpoint import Endpoint, from_raw, load, store
 
 SILENCE = 30 * 10**9  # ns without a word from the peer before another may take its place
 
@@ -12,7 +12,8 @@ SILENCE = 30 * 10**9  # ns without a word from the peer before another may take 
 class Doorkeeper:
     """Decides whose datagrams come in, and keeps the peer's slots of the counter block: `slots[at:at+4]`, `heard`.
 
-    A successor of a killed worker reads there who the peer is. Times are CLOCK_MONOTONIC in ns.
+    A successor of a killed worker reads there who the peer is. Times are CLOCK_MONOTONIC in ns, sources are
+    `struct sockaddr` of the socket's family.
     """
 
     def __init__(self, slots: memoryview, at: int, heard: int, family: int, *, fixed: bool) -> None:
@@ -22,36 +23,36 @@ class Doorkeeper:
         self._fixed = fixed
         self._peer = Address(slots, at, family)
 
-    def admits(self, source: SockAddr, now: int) -> bool:
+    def admits(self, source: bytes, now: int) -> bool:
         """Whether something valid from `source` comes in at `now`; it is noted that the peer was heard then."""
         if source != self._peer.current() and not self._moves(source, now):
             return False
         self._slots[self._heard] = now
         return True
 
-    def _moves(self, source: SockAddr, now: int) -> bool:
+    def _moves(self, source: bytes, now: int) -> bool:
         if self._fixed or (self._peer.current() is not None and now - self._slots[self._heard] < SILENCE):
             return False
-        store(self._slots, self._at, from_sockaddr(source))
+        store(self._slots, self._at, from_raw(source))
         return True
 
 
 class Address:
-    """The peer's address in the form that sockets take: read again only when someone has changed it."""
+    """The peer's address as a `struct sockaddr` of `family`: read again only when someone has changed it."""
 
     def __init__(self, slots: memoryview, at: int, family: int) -> None:
         self._slots = slots
         self._at = at
         self._family = family
         self._check = 0
-        self._sockaddr: SockAddr | None = None
+        self._sockaddr: bytes | None = None
 
-    def current(self) -> SockAddr | None:
+    def current(self) -> bytes | None:
         """The peer's address, None while there is none."""
         check = self._slots[self._at + 3]
         if check != self._check:
             endpoint: Endpoint | None = load(self._slots, self._at)
             if endpoint is not None:
-                self._sockaddr = endpoint.sockaddr(self._family)
+                self._sockaddr = endpoint.raw(self._family)
                 self._check = check
         return self._sockaddr

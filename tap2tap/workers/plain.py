@@ -3,10 +3,9 @@
 import time
 
 from tap2tap.counters import Count, Counts, Drop
-from tap2tap.endpoint import SockAddr
 from tap2tap.workers.fit import fits
 from tap2tap.workers.peer import Doorkeeper
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import Batch, Train, Trains
 
 
 class PlainSeal:
@@ -17,14 +16,15 @@ class PlainSeal:
     def __init__(self, counts: Counts, keepalive: int) -> None:
         self._counts = counts
         self._keepalive = Keepalive(keepalive)
-        self._empty = Train(0)
+        self._empty = Batch(1)
+        self._empty.trains = Trains([Train(0, 0, 1, 0)])
 
-    def seal(self, train: Train) -> Train:
-        """Return the train as it is."""
-        return train
+    def seal(self, batch: Batch) -> Batch:
+        """Return the batch as it is."""
+        return batch
 
-    def keepalive(self) -> Train | None:
-        """Return an empty train when it is time to remind the peer of us."""
+    def keepalive(self) -> Batch | None:
+        """Return an empty datagram when it is time to remind the peer of us."""
         due = self._keepalive.due(self._counts[Count.DATAGRAMS], time.monotonic())
         return self._empty if due else None
 
@@ -37,18 +37,21 @@ class PlainOpen:
         self._door = door
         self._longest = longest
 
-    def open(self, train: Train, source: SockAddr) -> Train | None:
-        """Return the frames of the train when it comes from the peer; None when there are none (counted)."""
-        keepalive = not train.count
-        if not keepalive and not fits(train, self._longest, self._counts):
+    def open(self, batch: Batch, source: bytes) -> Batch | None:
+        """Return the frames of the batch when it comes from the peer; None when there are none (counted)."""
+        keepalives = 0
+        if not all([size for _, size, _, _ in batch.trains]):
+            keepalives = len(batch.trains)
+            batch.trains = Trains(train for train in batch.trains if train.size)
+            keepalives -= len(batch.trains)
+        frames = fits(batch, self._longest, self._counts)
+        if not frames and not keepalives:
             return None
         if not self._door.admits(source, time.monotonic_ns()):
-            self._counts[Count.DROPPED + Drop.STRANGER] += train.count or 1
+            self._counts[Count.DROPPED + Drop.STRANGER] += batch.trains.frames + keepalives
             return None
-        if keepalive:
-            self._counts[Count.KEEPALIVES] += 1
-            return None
-        return train
+        self._counts[Count.KEEPALIVES] += keepalives
+        return batch if frames else None
 
     def mail(self) -> None:
         """Nothing: nobody writes to this stage."""

@@ -6,68 +6,75 @@ supervisor reaps the predecessor before it forks the successor, so there is one 
 has new sessions, whose keys come from fresh ephemeral keys.
 """
 
-from itertools import islice
+from functools import lru_cache
 
 from tap2tap.counters import Block, Count, Drop
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mailbox import Task, WorkerEnd
+from tap2tap.protocols.secure.wire import OVERHEAD
 from tap2tap.workers.geometry import Geometry, exhaust
-from tap2tap.workers.train import MAX_SEGMENTS, Train
+from tap2tap.workers.train import ROWS, Batch, Train, Trains
 
 
 class SecureSeal:
     """The outbound stage. It seals with the session that the supervisor ordered last."""
 
-    overhead = wire.OVERHEAD
+    overhead = OVERHEAD
 
     def __init__(self, block: Block, channel: WorkerEnd) -> None:
         self._counts = block.outbound
         self._channel = channel
-        self._sealed = Train()
-        self._empty = Train(0)
-        self._empty.shape(0, 1, 0)
-        self._geometries: dict[Train, Geometry] = {}  # by what frames come in: the reader's train, the splitter's, ours
+        self._sealed = Batch()
+        self._empty = Batch(1)
+        self._empty.trains = Trains([Train(0, 0, 1, 0)])
+        self._geometries: dict[Batch, Geometry] = {}  # by what frames come in: the reader's batch, the splitter's, ours
         self._aead: wire.Aead | None = None
         self._cipher = wire.Cipher.AES_256_GCM
-        self._nonces = wire.Nonces(self._cipher, MAX_SEGMENTS)
+        self._nonces = wire.Nonces(self._cipher, ROWS)
         self._index = 0
         self._slot = 0
         self._reminder = False
 
-    def seal(self, train: Train) -> Train | None:
-        """Return the sealed datagrams of a train of frames; None (counted) while there is no session to send on."""
+    def seal(self, batch: Batch) -> Batch | None:
+        """Return the sealed datagrams of a batch of frames; None (counted) while there is no session to send on.
+
+        The frames are rows of one size from the beginning of the batch on, each train's last one may be shorter.
+        """
         if self._channel.waiting():
             self._mail()
-        aead, counts, count = self._aead, self._counts, train.count
+        aead, counts, count = self._aead, self._counts, batch.trains.frames
         first = counts[self._slot]
         if aead is None or first + count > wire.REJECT_AFTER_MESSAGES:
             counts[Count.DROPPED + Drop.NO_SESSION] += count
             return None
         counts[self._slot] = first + count  # before anything is sealed: see above
-        sealed, size, last = self._sealed, train.size, train.last
-        sealed.shape(size + wire.OVERHEAD, count, last + wire.OVERHEAD)
-        kind = wire.TYPE_DATA_VOUCHED if train.vouched else wire.TYPE_DATA
-        geometry = self._geometries.get(train)
+        kind = wire.TYPE_DATA_VOUCHED if batch.vouched else wire.TYPE_DATA
+        geometry = self._geometries.get(batch)
         if geometry is None:
-            geometry = self._geometries[train] = Geometry(sealed.buffer, train.buffer)
+            geometry = self._geometries[batch] = Geometry(self._sealed, batch)
+        size = batch.trains[0].size
+        headers, outs, frames = geometry.rows(0, 0, size, count)
         if count == 1:  # NumPy is for many
-            header, out, frame = geometry.only(size)
-            header[:] = wire.header(kind, self._index, first)
-            aead.encrypt_into(wire.nonce(self._cipher, first), frame, header, out)
-            return sealed
-        wire.write_headers(sealed.rows, kind, self._index, first)
-        self._nonces.fill(first, count)
-        nonces = self._nonces.views
-        full = count if last == size else count - 1
-        if full:
-            headers, outs, frames = geometry.rows(size, full)
-            exhaust(map(aead.encrypt_into, nonces, islice(frames, full), headers, outs))
-        if full < count:
-            header, out, frame = geometry.row(full, size, last)
-            aead.encrypt_into(nonces[full], frame, header, out)
-        return sealed
+            headers[0][:] = wire.header(kind, self._index, first)
+            aead.encrypt_into(wire.nonce(self._cipher, first), frames[0], headers[0], outs[0])
+        else:
+            wire.write_headers(self._sealed.array, size + OVERHEAD, count, kind, self._index, first)
+            self._nonces.fill(first, count)
+            nonces, done = self._nonces.views, 0
+            for at, _, some, last in batch.trains:
+                end = at // size + some
+                if last < size:
+                    header, out, frame = geometry.row((end - 1) * (size + OVERHEAD), (end - 1) * size, last)
+                    aead.encrypt_into(nonces[end - 1], frame, header, out)
+                    full = slice(done, end - 1)
+                    exhaust(map(aead.encrypt_into, nonces[full], frames[full], headers[full], outs[full]))
+                    done = end
+            full = slice(done, count)
+            exhaust(map(aead.encrypt_into, nonces[full], frames[full], headers[full], outs[full]))
+        self._sealed.trains = _sealed(batch.trains)
+        return self._sealed
 
-    def keepalive(self) -> Train | None:
+    def keepalive(self) -> Batch | None:
         """Return a sealed empty datagram when the supervisor has ordered one."""
         if self._channel.waiting():
             self._mail()
@@ -81,10 +88,19 @@ class SecureSeal:
             if order.task is Task.USE:
                 self._aead = wire.aead(order.cipher, order.key)
                 self._cipher = order.cipher
-                self._nonces = wire.Nonces(order.cipher, MAX_SEGMENTS)
+                self._nonces = wire.Nonces(order.cipher, ROWS)
                 self._index = order.index
                 self._slot = Count.SESSION + order.slot
             elif order.task is Task.STOP:
                 self._aead = None
             elif order.task is Task.KEEPALIVE:
                 self._reminder = True
+
+
+@lru_cache(64)  # hostile traffic may come in every shape
+def _sealed(trains: Trains) -> Trains:
+    """Trains as they are when each datagram has the protocol's overhead."""
+    return Trains(
+        Train(at + at // (size or 1) * OVERHEAD, size + OVERHEAD, count, last + OVERHEAD)
+        for at, size, count, last in trains
+    )

@@ -1,8 +1,13 @@
-"""The train: a run of datagrams of one size, back to back in one buffer, the last of which may be shorter.
+"""The train: a run of datagrams of one size, back to back, the last of which may be shorter; and batches of trains.
 
 UDP_SEGMENT sends exactly this shape, UDP_GRO receives it, a super-frame of the tap is cut into it and joined from it.
-So everything between the tap and the socket speaks it too.
+So everything between the tap and the socket speaks it too. What Python and NumPy do for a train costs more than the
+kernel takes to carry it, and costs hardly more for several: so all that waits is read before any of it is worked on,
+and every stage gets a batch of trains.
 """
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,52 +20,63 @@ MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS in linux/udp.h, before Linux 6.9 raised it
 MAX_PAYLOAD = 65535 - 8 - 40 - 14 - 4
 ROOM = 65536 + 512  # bytes that one read may need: a super-frame of 64 KiB with its VLAN tags, and slack
 
+TRAINS = 8  # in a batch: more gain little, and fall out of the processor's cache
+STRIDE = ROOM + 64  # bytes from one read to the next in a batch's buffer; at a power of two they would share cache lines
+ROWS = TRAINS * MAX_SEGMENTS  # frames in a batch
 
-class Train:
-    """One buffer and the geometry of the run of datagrams in it.
 
-    `buffer` and `array` are the same memory, allocated once. A train holds `count` datagrams at offsets 0, `size`,
-    2 * `size`, ...; all are `size` bytes long but the last, which has `last` bytes, 0 < last <= size.
-    An empty train has count 0.
+class Train(NamedTuple):
+    """`count` > 0 datagrams in a batch's buffer, from byte `at` on, one every `size` bytes.
+
+    All are `size` bytes long but the last, which has `last` bytes, 0 < last <= size. An empty datagram is a train of
+    its own, the only one of size 0.
+    """
+
+    at: int
+    size: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody misses here
+    last: int
+
+    @property
+    def length(self) -> int:
+        """Bytes of all datagrams together."""
+        return self.size * (self.count - 1) + self.last
+
+
+class Trains(tuple[Train, ...]):
+    """Trains in their order. In all they are `frames` datagrams, of `length` bytes."""
+
+    frames: int
+    length: int
+
+    def __new__(cls, trains: Iterable[Train] = ()) -> "Trains":
+        """Make them of these; both numbers are found out once."""
+        self = super().__new__(cls, trains)
+        self.frames = sum([train.count for train in self])
+        self.length = sum([train.length for train in self])
+        return self
+
+
+class Batch:
+    """One buffer and the trains in it. `buffer` and `array` are the same memory, allocated once, at the address `base`.
 
     `vouched` says that the transport checksum of every frame is known to be right (this host computed it, or a peer
     that has been authenticated says so).
     """
 
-    __slots__ = ("_rows", "array", "buffer", "count", "last", "size", "vouched")
+    __slots__ = ("array", "base", "buffer", "trains", "vouched")
 
-    def __init__(self, capacity: int = MAX_PAYLOAD + ROOM) -> None:
+    def __init__(self, capacity: int = TRAINS * STRIDE) -> None:
         self.array: Bytes = np.zeros(capacity, np.uint8)
         self.buffer = self.array.data
-        self.size = 0
-        self.count = 0
-        self.last = 0
+        self.base: int = self.array.ctypes.data
+        self.trains = Trains()
         self.vouched = False
-        self._rows: dict[tuple[int, int], Bytes] = {}
-
-    def shape(self, size: int, count: int, last: int) -> None:
-        """Declare what the buffer holds now."""
-        self.size = size
-        self.count = count
-        self.last = last
-
-    @property
-    def length(self) -> int:
-        """Bytes of all datagrams together."""
-        return self.size * (self.count - 1) + self.last if self.count else 0
-
-    @property
-    def rows(self) -> Bytes:
-        """The train as a writable (count, size) uint8 view; past the end of a short last datagram it holds rubbish."""
-        shape = (self.count, self.size)
-        rows = self._rows.get(shape)
-        if rows is None:
-            if len(self._rows) >= 256:  # hostile traffic may come in every shape
-                self._rows.clear()
-            rows = self._rows[shape] = self.array[: self.count * self.size].reshape(shape)
-        return rows
 
     def datagrams(self) -> list[memoryview]:
         """Views of the datagrams, one each. For tests and slow paths: it allocates."""
-        starts = range(0, self.size * self.count, self.size) if self.size else []
-        return [self.buffer[start : min(start + self.size, self.length)] for start in starts]
+        return [
+            self.buffer[at + start : at + min(start + size, size * (count - 1) + last)]
+            for at, size, count, last in self.trains
+            for start in range(0, max(1, size * count), size or 1)
+        ]

@@ -1,14 +1,15 @@
-"""The socket's side of both directions: trains are sent and received, in one system call each where the kernel can."""
+"""The socket's side of both directions: a batch of trains is sent, or received, by one system call where possible."""
 
 import errno
 import socket
-import struct
-import sys
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import takewhile
 
 from tap2tap import log
 from tap2tap.counters import Count, Counts, Drop
-from tap2tap.endpoint import SOL_UDP, UDP_SEGMENT, SockAddr
-from tap2tap.workers.train import Train
+from tap2tap.workers.mmsg import Incoming, Outgoing
+from tap2tap.workers.train import MAX_SEGMENTS, ROOM, STRIDE, TRAINS, Batch, Train, Trains
 
 _SEND_DROPS = {
     errno.ENETUNREACH: Drop.UNREACHABLE,
@@ -39,57 +40,40 @@ class Sender:
     """
 
     def __init__(self, sock: socket.socket, counts: Counts, *, segment: bool) -> None:
-        self._sock = sock
         self._counts = counts
         self._segment = segment
-        self._ancillary: dict[int, list[tuple[int, int, bytes]]] = {}
-        self._too_long = _NONE_TOO_LONG  # datagrams of this size do not fit the route as segments
+        self._trains = Outgoing(sock, MAX_SEGMENTS)
+        self._datagrams = Outgoing(sock, MAX_SEGMENTS)
+        self._sockaddr = b""
+        self._batch = Batch(0)  # the one that is being sent
+        self._too_long = self._told = _NONE_TOO_LONG  # datagrams of this size do not fit the route as segments
         self._patience = 0  # trains until one of that size is tried whole again
 
-    def send(self, train: Train, peer: SockAddr) -> None:
-        """Send every datagram of `train`; what the kernel refuses is a counted drop."""
-        counts = self._counts
-        counts[Count.DATAGRAMS] += train.count
-        counts[Count.TRAINS] += 1
-        if train.count == 1:
-            try:
-                self._sock.sendto(train.buffer[: train.size], peer)
-            except OSError as error:
-                self._drop(error, 1)
-            return
-        if not self._segment:
-            self._one_by_one(train, peer)
-            return
-        size = train.size
-        if size >= self._too_long and not self._try_again():
-            self._one_by_one(train, peer)
-            return
-        ancillary = self._ancillary.get(size)
-        if ancillary is None:
-            if len(self._ancillary) >= 256:  # hostile traffic may come in every size
-                self._ancillary.clear()
-            ancillary = self._ancillary[size] = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))]
-        try:
-            self._sock.sendmsg([train.buffer[: train.length]], ancillary, 0, peer)
-        except OSError as error:
-            if error.errno in _REFUSED_AS_TRAIN:
-                self._shorten(size, error)
-            elif error.errno in _NO_SEGMENTATION:
-                self._segment = False
-                log.warning("sending datagram by datagram: no UDP segmentation here", error=error.strerror)
-            else:
-                self._drop(error, train.count)
-                return
-            counts[Count.FALLBACKS] += 1
-            self._one_by_one(train, peer)
-        else:
-            if size >= self._too_long:
-                self._too_long = _NONE_TOO_LONG  # the route has changed
+    def send(self, batch: Batch, sockaddr: bytes) -> None:
+        """Send every datagram of `batch`; what the kernel refuses is a counted drop.
 
-    def keepalive(self, train: Train, peer: SockAddr) -> bool:
-        """Send the one datagram of `train`, or an empty one where it has none; False when the kernel refused it."""
+        There are at most MAX_SEGMENTS trains. If the first has one datagram, so have all; if not, all have its size.
+        """
+        self._aim(sockaddr)
+        self._batch = batch
+        base, trains, put = batch.base, batch.trains, self._trains.put
+        self._counts[Count.TRAINS] += len(trains)
+        self._counts[Count.DATAGRAMS] += trains.frames
+        if trains[0].count > 1 and not self._whole(trains[0].size, len(trains)):
+            for train in trains:
+                self._one_by_one(train)
+            return
+        for number, (at, size, count, last) in enumerate(trains):
+            put(number, base + at, size * (count - 1) + last, size if count > 1 else 0)
+        self._send(self._trains, len(trains), self._refused)
+
+    def keepalive(self, batch: Batch, sockaddr: bytes) -> bool:
+        """Send the one datagram of `batch`; False when the kernel refused it."""
+        self._aim(sockaddr)
+        at, size, _, _ = batch.trains[0]
+        self._datagrams.put(0, batch.base + at, size, 0)
         try:
-            self._sock.sendto(train.buffer[: train.length], peer)
+            self._datagrams.send(0, 1)
         except OSError as error:
             if error.errno in _OURS:
                 raise
@@ -97,25 +81,65 @@ class Sender:
         self._counts[Count.DATAGRAMS] += 1
         return True
 
-    def _one_by_one(self, train: Train, peer: SockAddr) -> None:
-        send, buffer, size, end = self._sock.sendto, train.buffer, train.size, train.length
-        for at in range(0, end, size):
+    def _aim(self, sockaddr: bytes) -> None:
+        if sockaddr != self._sockaddr:
+            self._sockaddr = sockaddr
+            self._trains.aim(sockaddr)
+            self._datagrams.aim(sockaddr)
+
+    def _send(self, messages: Outgoing, count: int, refused: Callable[[int, OSError], None]) -> None:
+        """Send the first `count` messages; `refused` hears of each that the kernel would not take."""
+        sent = 0
+        while sent < count:
             try:
-                send(buffer[at : min(at + size, end)], peer)
+                sent += messages.send(sent, count)
+            except InterruptedError:
+                continue
             except OSError as error:
-                self._drop(error, 1)
+                refused(sent, error)
+                sent += 1
+
+    def _refused(self, number: int, error: OSError) -> None:
+        train = self._batch.trains[number]
+        if train.count > 1 and error.errno in _REFUSED_AS_TRAIN:
+            self._shorten(train.size, error)
+        elif train.count > 1 and error.errno in _NO_SEGMENTATION:
+            if self._segment:
+                log.warning("sending datagram by datagram: no UDP segmentation here", error=error.strerror)
+            self._segment = False
+        else:
+            self._drop(error, train.count)
+            return
+        self._counts[Count.FALLBACKS] += 1
+        self._one_by_one(train)
+
+    def _one_by_one(self, train: Train) -> None:
+        at, size, count, last = train
+        at += self._batch.base
+        for first in range(0, count, MAX_SEGMENTS):
+            some = min(count - first, MAX_SEGMENTS)
+            for number in range(some):
+                length = size if first + number < count - 1 else last
+                self._datagrams.put(number, at + (first + number) * size, length, 0)
+            self._send(self._datagrams, some, lambda _, error: self._drop(error, 1))
+
+    def _whole(self, size: int, trains: int) -> bool:
+        """Whether to try trains of that size as such; now and then even if it has failed, for routes change."""
+        if size >= self._too_long:
+            self._patience -= trains
+            if self._patience > 0:
+                return False
+            self._too_long = _NONE_TOO_LONG
+        return self._segment
 
     def _shorten(self, size: int, error: OSError) -> None:
-        if size < self._too_long:
+        if size < self._told:
+            self._told = size
             log.info(
                 "sending longer frames datagram by datagram: they exceed the path", bytes=size, error=error.strerror
             )
         self._too_long = min(size, self._too_long)
         self._patience = RETRY_AFTER
-
-    def _try_again(self) -> bool:
-        self._patience -= 1
-        return self._patience <= 0
 
     def _drop(self, error: OSError, datagrams: int) -> None:
         if error.errno in _OURS:
@@ -124,32 +148,54 @@ class Sender:
 
 
 class Receiver:
-    """Receives trains: whole ones where the socket has UDP_GRO, else of one datagram each. `sock` is borrowed."""
+    """Receives batches of trains: whole ones where the socket has UDP_GRO, else of one datagram each.
+
+    `sock` is borrowed. `batch` is valid until the next call.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
-        self.train = Train()
-        self._sock = sock
-        self._buffers = [self.train.buffer]
-        self._space = socket.CMSG_SPACE(4)
+        self.batch = Batch()
+        self._messages = Incoming(sock, TRAINS)
+        for number in range(TRAINS):
+            self._messages.pieces[2 * number] = self.batch.base + number * STRIDE
+            self._messages.pieces[2 * number + 1] = ROOM
+        self._others: list[tuple[bytes, Train]] = []  # what came with the last batch, but from somebody else
 
-    def receive(self) -> SockAddr | None:
-        """Wait, fill `train` and return where it came from; None after RECEIVE_TIMEOUT without a datagram.
+    def receive(self) -> bytes | None:
+        """Wait, fill `batch` and return where all of it came from; None after RECEIVE_TIMEOUT without a datagram.
 
-        An empty datagram leaves the train empty. The socket itself does the waiting: to poll it first would cost a
-        second system call and its way through Python, which is most of what a lone frame costs.
+        The socket itself does the waiting: to poll it first would cost a second system call and its way through
+        Python, which is most of what a lone frame costs.
         """
+        if self._others:
+            return self._divide(self._others)
+        messages = self._messages
         try:
-            length, ancillary, _, source = self._sock.recvmsg_into(self._buffers, self._space)
-        except BlockingIOError:
-            return None
+            count = messages.receive()
         except OSError as error:
             if error.errno in _OURS:
                 raise
-            return None  # what ICMP had to say of an earlier send
-        if ancillary:
-            size = int.from_bytes(ancillary[0][2], sys.byteorder)  # UDP_GRO: the size of all but the last
-            count = -(-length // size)
-            self.train.shape(size, count, length - size * (count - 1))
-        else:
-            self.train.shape(length, 1 if length else 0, length)
-        return source  # type: ignore[no-any-return]
+            return None  # the time is over, or ICMP had something to say of an earlier send
+        trains = self.batch.trains = _trains(*messages.take(count))
+        source = messages.source(0)
+        if count == 1 or messages.one_source(count):
+            return source
+        return self._divide([(messages.source(number), train) for number, train in enumerate(trains)])
+
+    def _divide(self, came: list[tuple[bytes, Train]]) -> bytes:
+        """Hand over what came from the source of the first, up to the first from another."""
+        source = came[0][0]
+        self.batch.trains = Trains(train for _, train in takewhile(lambda each: each[0] == source, came))
+        self._others = came[len(self.batch.trains) :]
+        return source
+
+
+@lru_cache(128)  # hostile traffic may come in every shape
+def _trains(lengths: tuple[int, ...], segments: tuple[int, ...]) -> Trains:
+    """The trains in the slots of a batch: bytes of each, and of all its datagrams but the last; 0: there is but one."""
+    trains = []
+    for slot, (length, segment) in enumerate(zip(lengths, segments, strict=True)):
+        size = segment or length
+        count = -(-length // size) if size else 1
+        trains.append(Train(slot * STRIDE, size, count, length - size * (count - 1)))
+    return Trains(trains)

@@ -1,4 +1,4 @@
-"""Microseconds that it takes to split, join or complete a train: `python -m tests.bench.micro_offload`.
+"""Microseconds that it takes to split, join or complete trains: `python -m tests.bench.micro_offload`.
 
 The minimum of several rounds, as the machine is never quiet.
 """
@@ -10,7 +10,7 @@ from dataclasses import replace
 from tap2tap.workers.checksum import complete
 from tap2tap.workers.join import Joiner
 from tap2tap.workers.split import Splitter
-from tap2tap.workers.train import Train
+from tap2tap.workers.train import STRIDE, TRAINS, Batch
 from tests import frames
 from tests.frames import Flow
 
@@ -25,29 +25,35 @@ def measure(name: str, work: Callable[[], object]) -> None:
 
 def bulk(name: str, flow: Flow, length: int, mss: int) -> None:
     """Split a super-frame, and join its segments again."""
-    header, frame = (memoryview(part) for part in frames.super_frame(flow, frames.payload(length), mss))
-    splitter, joiner = Splitter(), Joiner(udp=True)
+    header, frame = frames.super_frame(flow, frames.payload(length), mss)
     cut = frames.segments(flow, frames.payload(length), mss)
-    train = frames.load(Train(), cut)
-    vouched = frames.load(Train(), cut, vouched=True)
-    assert len(list(splitter.split(header, frame))) == len(list(joiner.join(train))) == 1
-    measure(f"split {name}: {len(cut)} x {mss}", lambda: list(splitter.split(header, frame)))
-    measure(f"join  {name}: {len(cut)} x {mss}", lambda: list(joiner.join(train)))
-    measure(f"join  {name}: {len(cut)} x {mss}, vouched", lambda: list(joiner.join(vouched)))
+    for number in (1, 3, TRAINS):
+        source, joiner = Batch(), Joiner(udp=True)
+        for slot in range(number):
+            source.buffer[slot * STRIDE : slot * STRIDE + len(frame)] = frame
+        splitter, lengths = Splitter(source), [len(frame)] * number
+        came = frames.load(Batch(), *[cut] * number)
+        vouched = frames.load(Batch(), *[cut] * number, vouched=True)
+        assert sum(batch.trains.frames for batch in splitter.split(header, lengths)) == number * len(cut)
+        assert len(joiner.join(came)) == number
+        what = f"{name}: {number} of {len(cut)} x {mss}"
+        measure(f"split {what}", lambda: list(splitter.split(header, lengths)))  # noqa: B023
+        measure(f"join  {what}", lambda: joiner.join(came))  # noqa: B023
+        measure(f"join  {what}, vouched", lambda: joiner.join(vouched))  # noqa: B023
 
 
 def small(name: str, cut: list[bytes]) -> None:
     """Join, or not, a train of small frames."""
     joiner = Joiner(udp=False)
-    train = frames.load(Train(), cut)
-    pieces = len(list(joiner.join(train)))
-    measure(f"join  {name}: {len(cut)} frames to {pieces} writes", lambda: list(joiner.join(train)))
+    batch = frames.load(Batch(), cut)
+    pieces = len(joiner.join(batch))
+    measure(f"join  {name}: {len(cut)} frames to {pieces} writes", lambda: joiner.join(batch))
 
 
 def completion(name: str, flow: Flow, length: int, count: int) -> None:
     """Complete the checksums of a train; what is in the fields does not matter."""
-    train = frames.load(Train(), [frames.build(flow, frames.payload(length), partial=True)] * count)
-    measure(f"complete {name}: {count} x {length}", lambda: complete(train, flow.l4, 16 if flow.tcp else 6))
+    batch = frames.load(Batch(), [frames.build(flow, frames.payload(length), partial=True)] * count)
+    measure(f"complete {name}: {count} x {length}", lambda: complete(batch, flow.l4, 16 if flow.tcp else 6))
 
 
 def main() -> None:

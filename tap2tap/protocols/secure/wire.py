@@ -100,19 +100,15 @@ class Nonces:
         np.add(self._first[:count], first, out=self._counters[:count], casting="unsafe")
 
 
-def write_headers(rows: Bytes, kind: int, index: int, first: int) -> None:
-    """Write the headers of a train in place: counters first, first + 1, ...
-
-    `rows` is the train as (count, size) uint8, count <= 1024, size >= 24; its first 8 columns are overwritten.
-    """
-    count = len(rows)
+def write_headers(array: Bytes, size: int, count: int, kind: int, index: int, first: int) -> None:
+    """Write the headers of `count` <= 1024 datagrams, one every `size` bytes, with counters first, first + 1, ..."""
     words = _STEPS[:count] + np.uint64(kind | index << 8 | first << 32)
-    rows[:, :HEADER_LENGTH] = words.astype("<u8", copy=False).view(np.uint8).reshape(count, HEADER_LENGTH)
+    np.ndarray((count,), "<u8", array, 0, (size,))[:] = words
 
 
-def read_headers(rows: Bytes) -> bytes:
-    """Return the headers of a train, packed; `rows` is (count, size) uint8, size >= 8."""
-    return rows[:, :HEADER_LENGTH].tobytes()
+def read_headers(array: Bytes, at: int, size: int, count: int) -> bytes:
+    """Return the headers of datagrams, one every `size` bytes from `at` on, packed."""
+    return np.ndarray((count, HEADER_LENGTH), np.uint8, array, at, (size, 1)).tobytes()
 
 
 def is_run(headers: bytes) -> bool:
