@@ -36,6 +36,7 @@ DEVICE = "/dev/net/tun"
 NAME_MAX = 15  # IFNAMSIZ - 1
 ETHERNET_HEADER = 14
 VLAN_TAGS = 8  # two tags, as QinQ
+GSO_LEGACY_MAX_SIZE = 65536  # linux/netdevice.h
 MIN_MTU = 68  # ETH_MIN_MTU
 MAX_MTU = 65507 - ETHERNET_HEADER - VLAN_TAGS  # what fits a UDP datagram over IPv4
 
@@ -110,10 +111,20 @@ def _refused(error: OSError, name: str | None) -> StartError:
     return StartError(f"cannot make the tap device {name or ''}: {error.strerror}")
 
 
-def link_up(name: str, mtu: int, segments: int) -> None:
-    """Set the MTU, the largest super-frame (`segments` frames, so that one fits one send), and bring the link up.
+def super_frame_size(mtu: int, segments: int, most: int) -> int:
+    """The gso_max_size, in bytes, with which TCP makes super-frames of at most `segments` frames of full size.
 
-    Raises NoPermissionError, StartError.
+    TCP fills it but for MAX_TCP_HEADER, 256 or more (include/net/tcp.h, sk_setup_caps), with payload, of which a
+    segment has least with IPv6 and time stamps. Were it the number of segments that is kept below `most` for the sake
+    of TCP, UDP super-frames of more and smaller segments would not pass, and be cut up by the kernel.
+    """
+    return GSO_LEGACY_MAX_SIZE if segments >= most else min(GSO_LEGACY_MAX_SIZE, (segments + 1) * (mtu - 72) + 256)
+
+
+def link_up(name: str, mtu: int, segments: int, most: int) -> None:
+    """Set the MTU and the largest super-frame, and bring the link up.
+
+    One fits one send: `segments` frames of full size, or `most` small ones. Raises NoPermissionError, StartError.
     """
     from pyroute2 import IPRoute, NetlinkError  # the control plane's alone: the workers' memory stays free of it
 
@@ -122,7 +133,7 @@ def link_up(name: str, mtu: int, segments: int) -> None:
             index = netlink.link_lookup(ifname=name)[0]
             netlink.link("set", index=index, mtu=mtu)
             with contextlib.suppress(NetlinkError):  # before Linux 4.16; the outbound worker copes with any size
-                netlink.link("set", index=index, gso_max_segs=segments)
+                netlink.link("set", index=index, gso_max_segs=most, gso_max_size=super_frame_size(mtu, segments, most))
             netlink.link("set", index=index, state="up")
     except IndexError:
         raise StartError(f"interface {name} went away while it was set up") from None

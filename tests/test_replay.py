@@ -94,7 +94,7 @@ def test_a_window_is_a_power_of_two() -> None:
 def read_headers(rows: wire.Bytes) -> bytes:
     """The headers of datagrams that are the rows of an array, behind 5 bytes of something else."""
     flat = np.concatenate([np.zeros(5, np.uint8), rows.reshape(-1)])
-    return wire.read_headers(flat, 5, rows.shape[1], len(rows))
+    return wire.headers(flat, 5, rows.shape[1], len(rows)).tobytes()
 
 
 @given(

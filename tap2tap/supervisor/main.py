@@ -44,7 +44,7 @@ def run(config: Config) -> int:
         with make_cable(config, remotes) as cable, make_resolver(cable, config) as resolver:
             if keys:  # the cable is not plugged in, not even for a moment, before the peer is there
                 device.set_carrier(cable.tap, on=False)
-            aside(lambda: device.link_up(cable.name, config.tap_mtu, segments(config)))
+            aside(lambda: device.link_up(cable.name, config.tap_mtu, segments(config), MAX_SEGMENTS))
             facts = describe(cable, config)
             try:
                 hooks.run("up", cable.name, facts, stop)
@@ -112,10 +112,8 @@ def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
 
 
 def segments(config: Config) -> int:
-    """How many frames a super-frame may stand for, so that one send takes it."""
-    return min(
-        MAX_SEGMENTS, MAX_PAYLOAD // (config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS)
-    )
+    """How many frames of full size one send takes."""
+    return max(1, MAX_PAYLOAD // (config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS))
 
 
 def identity(config: Config) -> tuple[int, int]:

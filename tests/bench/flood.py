@@ -106,7 +106,7 @@ def datagram_sender(options: argparse.Namespace) -> Callable[[], int]:
     datagram.connect((options.address, options.port))
     each = 1
     if options.mode == "gso":
-        each = min(64, 65507 // options.size)
+        each = min(64, 60000 // options.size)
         datagram.setsockopt(SOL_UDP, UDP_SEGMENT, options.size)
     buffer = ctypes.create_string_buffer(os.urandom(options.size) * each, options.size * each)
     messages = batch(buffer, options.size * each, max(1, BATCH // each))

@@ -106,9 +106,9 @@ def write_headers(array: Bytes, size: int, count: int, kind: int, index: int, fi
     np.ndarray((count,), "<u8", array, 0, (size,))[:] = words
 
 
-def read_headers(array: Bytes, at: int, size: int, count: int) -> bytes:
-    """Return the headers of datagrams, one every `size` bytes from `at` on, packed."""
-    return np.ndarray((count, HEADER_LENGTH), np.uint8, array, at, (size, 1)).tobytes()
+def headers(array: Bytes, at: int, size: int, count: int) -> Bytes:
+    """Return a view of the headers of datagrams, one every `size` bytes from `at` on: (count, 8) uint8."""
+    return np.ndarray((count, HEADER_LENGTH), np.uint8, array, at, (size, 1))
 
 
 def is_run(headers: bytes) -> bool:
