@@ -73,5 +73,5 @@ def test_the_remainder_is_the_sum_by_the_book(data: bytes) -> None:
     assert remainder(data) == frames.fold(data) % 65535
     array = np.frombuffer(bytearray(data), np.uint8)
     sums = np.zeros(1, np.uint32)
-    RowSums(array, 0, len(data), (1,), (len(data),)).add(sums)
+    RowSums(array, 0, len(data), len(data), 1).add(sums)
     assert int(sums[0]) % 65535 == native(remainder(data))

@@ -134,7 +134,7 @@ def test_a_failing_down_is_told_and_the_interface_goes_all_the_same(lab: Lab, tm
 def hanging(path: Path, *, stubborn: bool = False) -> str:
     """A hook that says when it has begun and then never ends; a stubborn one does not mind SIGTERM."""
     trap = "trap '' TERM" if stubborn else ""
-    return script(path / "hanging", f"{trap}\nsleep 600 &\ntouch {path}/begun\nwait; wait; sleep 600")
+    return script(path / "hanging", f"{trap}\nsleep 600 &\n: >{path}/begun\nwait; wait; sleep 600")
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)

@@ -31,7 +31,7 @@ def test_join_after_split_gives_the_super_frame_back(given: tuple[Flow, bytes, i
     for batch in SPLITTER.split(header, [len(frame)]):
         assert batch.vouched
         cut = frames.contents(batch)
-        whole = len(cut) == -(-len(payload) // mss)
+        whole = len(cut) == -(-len(payload) // mss) and len(batch.trains) == 1
         written = join(cut, vouched=vouched)
         check(cut, written)
         if whole and len(cut) > 1 and 65535 not in [int.from_bytes(frame[flow.l4 + 16 :][:2], "big") for frame in cut]:

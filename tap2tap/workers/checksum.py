@@ -7,6 +7,7 @@ number is brought from network order to that of the host by a multiplication (`n
 
 import sys
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,15 @@ ONES = 65535  # the modulus of ones-complement arithmetic; both 0 and 65535 are 
 _SWAP = 256 if sys.byteorder == "little" else 1  # swapping the bytes of all words multiplies their sum by 256
 _ODD = 1 if sys.byteorder == "little" else 256  # the weight of a last byte without a partner
 
+
 class MalformedError(ValueError):
     """A virtio_net_hdr contradicts the frame that follows it."""
 
 
-def native(number: int) -> int:
+Number = TypeVar("Number", int, npt.NDArray[np.int64])
+
+
+def native(number: Number) -> Number:
     """A sum of words in network order as the sum of the same words in the byte order of the host, modulo 65535."""
     return number * _SWAP % ONES
 
@@ -32,28 +37,25 @@ def native(number: int) -> int:
 class RowSums:
     """Sums rows of bytes as 16-bit words of the host's byte order.
 
-    The rows are `width` bytes each, at most 128 KiB; the first is at `offset` in `array`, the others are where `shape`
-    and `strides`, in bytes, say. An odd last byte counts as if a zero byte followed it. The views are made once.
+    The rows are `count` times `width` bytes, at most 128 KiB each, the first at `offset` in `array`, one every `stride`
+    bytes. An odd last byte counts as if a zero byte followed it. The views are made once.
     """
 
     __slots__ = ("_odd", "_words")
 
-    def __init__(
-        self, array: Bytes, offset: int, width: int, shape: tuple[int, ...], strides: tuple[int, ...]
-    ) -> None:
-        self._words: Words = np.ndarray((*shape, width // 2), np.uint16, array, offset, (*strides, 2))
+    def __init__(self, array: Bytes, offset: int, stride: int, width: int, count: int) -> None:
+        self._words: Words = np.ndarray((count, width // 2), np.uint16, array, offset, (stride, 2))
         self._odd: Bytes | None = None
         if width % 2:
-            self._odd = np.ndarray(shape, np.uint8, array, offset + width - 1, strides)
+            self._odd = np.ndarray((count,), np.uint8, array, offset + width - 1, (stride,))
 
     def add(self, sums: Sums) -> None:
-        """Write the sums, not folded, to `sums`, of `shape`."""
-        np.add.reduce(self._words, axis=-1, dtype=np.uint32, out=sums)
+        """Write the sums of the first rows, not folded, to `sums`, as many as it has room for."""
+        count = len(sums)
+        np.add.reduce(self._words[:count], axis=-1, dtype=np.uint32, out=sums)
         if self._odd is not None:
-            if _ODD == 1:
-                np.add(sums, self._odd, out=sums)
-            else:
-                np.add(sums, self._odd.astype(np.uint32) * _ODD, out=sums)
+            odd = self._odd[:count]
+            np.add(sums, odd if _ODD == 1 else odd.astype(np.uint32) * _ODD, out=sums)
 
 
 def remainder(data: bytes | memoryview) -> int:
@@ -67,7 +69,7 @@ class _Plan:
     __slots__ = ("field", "folded", "sums", "totals")
 
     def __init__(self, batch: Batch, at: int, size: int, count: int, start: int, field: int) -> None:
-        self.sums = RowSums(batch.array, at + start, size - start, (count,), (size,))
+        self.sums = RowSums(batch.array, at + start, size, size - start, count)
         self.field: Words = np.ndarray((count,), np.uint16, batch.array, at + field, (size,))
         self.totals: Sums = np.zeros(count, np.uint32)
         self.folded: Words = np.zeros(count, np.uint16)

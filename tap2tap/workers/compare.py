@@ -51,7 +51,7 @@ class Memory:
             same[l4 + 4 : l4 + 8] = 0  # sequence number
             same[l4 + 13] = 0xFF & ~(FIN | PSH | CWR)
         self.same: Quads = same.view(np.uint64).reshape(quads, 1)
-        self.comparison: Callable[[int], "Comparison"] = lru_cache(64)(lambda rows: Comparison(self, layout, rows))
+        self.comparison: Callable[[int], Comparison] = lru_cache(64)(lambda rows: Comparison(self, layout, rows))
 
     def field(self, at: int, rows: int) -> Words:
         """Two bytes of each header, in network byte order; they begin at an even number, so they lie in one quad."""

@@ -1,160 +1,174 @@
-"""Cutting super-frames of one shape: what is the same each time is prepared once, then every field is one operation.
+"""Cutting super-frames: the headers of all segments are made at once, field by field.
 
-NumPy takes half a microsecond for an operation, whatever it does to so few numbers, and as long again to make a view:
-so the views of a shape are made once, and all super-frames of it are cut together.
+NumPy takes half a microsecond for an operation, whatever it does to so few numbers, and as long to make a view: so
+there are few operations, what is the same each time is made once, and many super-frames are cut together.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tap2tap.workers.checksum import ONES, RowSums, Sums, native
-from tap2tap.workers.headers import CWR, FIN, IPPROTO_TCP, IPPROTO_UDP, PSH, U16, Layout
-from tap2tap.workers.train import STRIDE, Batch, Bytes
+from tap2tap.workers.headers import CWR, FIN, IPPROTO_TCP, IPPROTO_UDP, PSH, U16, Layout, add, set_lengths
+from tap2tap.workers.train import ROWS, STRIDE, TRAINS, Batch, Bytes
 
 Fields = npt.NDArray[Any]  # of integers
 
 _ONES = np.array(ONES, np.uint32)  # an array, as NumPy takes twice as long to convert an int
-
-
-class Shape(NamedTuple):
-    """How super-frames, `number` of them in slots from `slot` on, become `rows` rows of `size` bytes each.
-
-    The rows are its segments from number `begin` on. `final`: the last of them is its last. `short`: that is shorter.
-    """
-
-    layout: Layout
-    size: int
-    slot: int
-    number: int
-    begin: int
-    rows: int
-    final: bool
-    short: bool
+_IDENT, _IP_SUM, _SEQ, _PARTIAL = range(4)  # what counts up from segment to segment, and the sum of what is not payload
 
 
 class Cut:
-    """Cuts super-frames of one shape. Arrays are (number, rows) but for those of whole super-frames, (number, 1)."""
+    """Cuts super-frames of one layout into rows of `size` bytes. They are read from slots, STRIDE bytes apart."""
 
-    def __init__(self, shape: Shape, source: Batch, out: Batch) -> None:
-        layout, size, slot, number, begin, rows, final, short = shape
+    def __init__(self, layout: Layout, size: int, source: Batch, out: Batch) -> None:
         l3, l4, hl, _, v4 = layout
-        mss, step, start = size - hl, rows * size, slot * STRIDE
-        self._shape = shape
-        self._source, self._out = source.array, out.array
+        self._layout, self._size = layout, size
+        self._source, self._out = source, out
+        rows = min(ROWS, len(out.buffer) // size)
 
         def read(at: int, dtype: str) -> Fields:
-            return np.ndarray((number, 1), dtype, source.array, start + at, (STRIDE, 1))
+            return np.ndarray((TRAINS,), dtype, source.array, at, (STRIDE,))
 
-        def field(at: int, dtype: str = ">u2") -> Fields:
-            return np.ndarray((number, rows), dtype, out.array, at, (step, size))
+        def field(at: int, dtype: str) -> Fields:
+            return np.ndarray((rows,), dtype, out.array, at, (size,))
 
-        def payload(array: Bytes, at: int, outer: int, inner: int) -> Bytes:
-            return np.ndarray((number, rows - short, mss), np.uint8, array, at + hl, (outer, inner, 1))
-
-        # The headers of a full-sized segment, but for what differs from one to the next.
-        self._heads: Bytes = np.ndarray((number, hl), np.uint8, source.array, start, (STRIDE, 1))
-        keep, add = bytearray(b"\xff" * hl), bytearray(hl)
+        # The headers of a full-sized segment that is neither the first nor the last, without what counts up.
+        keep, more = bytearray(b"\xff" * hl), bytearray(hl)
         fields = {layout.check: 0, layout.length: size - l3 - (0 if v4 else 40)}
         fields |= {l3 + 4: 0, l3 + 10: 0} if v4 else {}
         fields |= {} if layout.tcp else {l4 + 4: size - l4}
         for at, value in fields.items():
             keep[at : at + 2] = bytes(2)
-            U16.pack_into(add, at, value)
+            U16.pack_into(more, at, value)
+        if layout.tcp:
+            keep[l4 + 13] = 0xFF & ~(FIN | PSH | CWR)
         self._keep: Bytes = np.frombuffer(keep, np.uint8)
-        self._add: Bytes = np.frombuffer(add, np.uint8)
-        self._template: Bytes = np.zeros((number, hl), np.uint8)
-        self._templates = self._template.reshape(number, 1, hl)
-        self._headers: Bytes = np.ndarray((number, rows, hl), np.uint8, out.array, 0, (step, size, 1))
-        self._from = payload(source.array, start + begin * mss, STRIDE, mss)
-        self._to = payload(out.array, 0, step, size)
+        self._more: Bytes = np.frombuffer(more, np.uint8)
+        self._heads: Bytes = np.ndarray((TRAINS, hl), np.uint8, source.array, 0, (STRIDE, 1))
+        self._templates: Bytes = np.zeros((TRAINS, hl), np.uint8)
+        whole = f"V{hl}"  # all headers of a frame as one thing: so they are copied sooner
+        self._wholes: Fields = self._templates.view(whole)[:, 0]
+        self._copies: Fields = np.zeros(rows, whole)
+        self._headers: Fields = np.ndarray((rows,), whole, out.array, 0, (size,))
 
-        self._sums = RowSums(out.array, l4, size - l4, (number, rows), (step, size))
-        self._addresses = np.ndarray(
-            (number, 4 if v4 else 16), np.uint16, source.array, start + l3 + (12 if v4 else 8), (STRIDE, 2)
+        self._mss = size - hl
+        shape = ((STRIDE - hl) // (self._mss or 1), self._mss)
+        starts = range(hl, TRAINS * STRIDE, STRIDE)
+        self._from: list[Bytes] = [np.ndarray(shape, np.uint8, source.array, start) for start in starts]
+        self._to: Bytes = np.ndarray((rows, self._mss), np.uint8, out.array, hl, (size, 1))
+
+        self._firsts: Sums = np.zeros((TRAINS, 4), np.uint32)  # of each super-frame
+        self._values: Sums = np.zeros((rows, 4), np.uint32)  # of each row
+        self._pattern = lru_cache(32)(self._count_up)  # hostile traffic may come in every shape
+        if v4:
+            self._ident, self._ids, self._ip_checks = read(l3 + 4, ">u2"), field(l3 + 4, ">u2"), field(l3 + 10, ">u2")
+            self._ip_words: Fields = np.ndarray((TRAINS, (l4 - l3) // 2), ">u2", self._templates, l3, (hl, 2))
+        if layout.tcp:
+            self._seq, self._seqs = read(l4 + 4, ">u4"), field(l4 + 4, ">u4")
+        self._sums = RowSums(out.array, l4, size, size - l4, rows)
+        self._totals: Sums = np.zeros(rows, np.uint32)
+        self._partial, self._checks = read(layout.check, "=u2"), field(layout.check, "=u2")
+        self._addresses: Fields = np.ndarray(
+            (TRAINS, 4 if v4 else 16), np.uint16, source.array, l3 + (12 if v4 else 8), (STRIDE, 2)
         )
-        self._totals: Sums = np.zeros((number, rows), np.uint32)
-        self._partials, self._partial = read(layout.check, "=u2"), np.zeros((number, 1), np.uint32)
-        self._checks = field(layout.check, "=u2")
-        numbers = np.arange(begin, begin + rows)
-        if v4:
-            self._ip_words = np.ndarray((number, (l4 - l3) // 2), ">u2", self._template, l3, (hl, 2))
-            self._base: Sums = np.zeros(number, np.uint32)
-            self._bases = self._base.reshape(number, 1)
-            self._ident, self._first_ident = read(l3 + 4, ">u2"), np.zeros((number, 1), np.uint16)
-            self._counted, self._idents = numbers.astype(np.uint16), np.zeros((number, rows), np.uint16)
-            self._id_fields, self._ip_checks = field(l3 + 4), field(l3 + 10)
-        if layout.tcp:
-            self._seq, self._first_seq = read(l4 + 4, ">u4"), np.zeros((number, 1), np.uint32)
-            self._steps, self._seqs = (numbers * mss).astype(np.uint32), np.zeros((number, rows), np.uint32)
-            self._seq_fields = field(l4 + 4, ">u4")
-            self._flags, self._flag_fields = read(l4 + 13, "u1"), field(l4 + 13, "u1")
-            self._masks: Bytes = np.full(rows, 0xFF & ~(FIN | PSH | CWR), np.uint8)
-            if not begin:
-                self._masks[0] |= CWR
-            if final:
-                self._masks[-1] |= FIN | PSH
 
-    def make(self, length: int, *, needs_csum: bool) -> int:
-        """Make the rows of super-frames of `length` bytes, and return the length of the last row of each.
+    def _count_up(self, counts: tuple[int, ...], begin: int) -> tuple[npt.NDArray[np.intp], Sums]:
+        """To which super-frame each row belongs, and by how much its values are more than those of the first."""
+        owners = np.repeat(np.arange(len(counts)), counts)
+        steps: Sums = np.zeros((len(owners), 4), np.uint32)
+        steps[:, _IDENT] = np.concatenate([np.arange(begin, begin + count) for count in counts])
+        steps[:, _IP_SUM] = steps[:, _IDENT]
+        steps[:, _SEQ] = steps[:, _IDENT] * np.uint32(self._mss)
+        return owners, steps
 
-        `needs_csum`: their checksum fields hold the sum of the pseudo-header.
+    def make(
+        self, lengths: Sequence[int], counts: tuple[int, ...], begin: int, *, needs_csum: bool
+    ) -> list[tuple[int, int]]:
+        """Make rows of the super-frames of `lengths` bytes in the first slots: `counts` segments of each.
+
+        They are its segments from number `begin` on. `needs_csum`: the checksum fields hold the sum of the
+        pseudo-header. Returns the rows that are shorter than the others, and how long they are.
         """
-        layout, size, _, _, begin, rows, _, short = self._shape
-        l3, l4, hl, _, v4 = layout
-        last = length - (begin + rows - 1) * (size - hl) if short else size
-        np.bitwise_and(self._heads, self._keep, out=self._template)
-        np.bitwise_or(self._template, self._add, out=self._template)
-        np.copyto(self._headers, self._templates)
-        np.copyto(self._to, self._from)
-        if v4:
-            np.add.reduce(self._ip_words, axis=1, dtype=np.uint32, out=self._base)
-            np.copyto(self._first_ident, self._ident)
-            np.add(self._first_ident, self._counted, out=self._idents)
-            np.copyto(self._id_fields, self._idents)
-            np.add(self._bases, self._idents, out=self._totals)
-            if short:
-                self._totals[:, -1] += np.uint32(ONES + last - size)
-            np.invert(self._totals, out=self._totals)  # 2**32 - 1 is a multiple of 65535, so this is the negative
-            np.remainder(self._totals, _ONES, out=self._totals)
-            np.copyto(self._ip_checks, self._totals, casting="unsafe")
+        layout, size = self._layout, self._size
+        owners, steps = self._pattern(counts, begin)
+        number, rows = len(counts), len(owners)
+        templates, firsts, values = self._templates[:number], self._firsts[:number], self._values[:rows]
+        np.bitwise_and(self._heads[:number], self._keep, out=templates)
+        np.bitwise_or(templates, self._more, out=templates)
+        copies = self._copies[:rows]
+        self._wholes[:number].take(owners, out=copies, mode="clip")
+        self._headers[:rows] = copies
+
+        if layout.v4:
+            firsts[:, _IDENT] = self._ident[:number]
+            np.add.reduce(self._ip_words[:number], axis=1, dtype=np.uint32, out=firsts[:, _IP_SUM])
+            firsts[:, _IP_SUM] += firsts[:, _IDENT]
         if layout.tcp:
-            np.copyto(self._first_seq, self._seq)
-            np.add(self._first_seq, self._steps, out=self._seqs)
-            np.copyto(self._seq_fields, self._seqs)
-            np.bitwise_and(self._flags, self._masks, out=self._flag_fields)
-        totals = self._totals
-        if short:
-            self._shorten(last, hl + (begin + rows - 1) * (size - hl))
-        if needs_csum:  # of the whole super-frame
-            np.copyto(self._partial, self._partials)
-            self._partial += np.uint32(native(size - length))
+            firsts[:, _SEQ] = self._seq[:number]
+        if needs_csum:  # for the whole super-frame
+            firsts[:, _PARTIAL] = native(size - np.array(lengths))
+            firsts[:, _PARTIAL] += self._partial[:number]
         else:
             protocol = IPPROTO_TCP if layout.tcp else IPPROTO_UDP
-            np.add.reduce(self._addresses, axis=1, dtype=np.uint32, keepdims=True, out=self._partial)
-            self._partial += np.uint32(native(protocol + size - l4))
+            np.add.reduce(self._addresses[:number], axis=1, dtype=np.uint32, out=firsts[:, _PARTIAL])
+            firsts[:, _PARTIAL] += np.uint32(native(protocol + size - layout.l4))
+        firsts.take(owners, axis=0, out=values, mode="clip")
+        values += steps
+        if layout.v4:
+            self._ids[:rows] = values[:, _IDENT]
+            sums = values[:, _IP_SUM]
+            if max(self._ident[:number].tolist()) + begin + max(counts) > 65536:
+                sums -= values[:, _IDENT] >> np.uint32(16)  # where the id begins again at 0, 65536 are but 1 here
+            np.invert(sums, out=sums)  # 2**32 - 1 is a multiple of 65535, so this is the negative
+            np.remainder(sums, _ONES, out=sums)
+            self._ip_checks[:rows] = sums
+        if layout.tcp:
+            self._seqs[:rows] = values[:, _SEQ]
+
+        short = self._fill(lengths, counts, begin)
+        totals = self._totals[:rows]
         self._sums.add(totals)
-        np.add(totals, self._partial, out=totals)
-        if short:
-            totals[:, -1] += np.uint32(native(last - size))
+        totals += values[:, _PARTIAL]
+        for row, length in short:
+            totals[row] += native(length - size)
         if layout.tcp:  # 0 stays 0, as in the kernel
             np.invert(totals, out=totals)
             np.remainder(totals, _ONES, out=totals)
         else:  # 0 becomes 65535
             np.remainder(totals, _ONES, out=totals)
             np.subtract(_ONES, totals, out=totals)
-        np.copyto(self._checks, totals, casting="unsafe")
-        return last
+        self._checks[:rows] = totals
+        return short
 
-    def _shorten(self, last: int, begin: int) -> None:
-        """Make the last row of each super-frame one of `last` bytes, with the payload from byte `begin` on."""
-        layout, size, slot, number, _, rows, _, _ = self._shape
-        l3, l4, hl, _, v4 = layout
-        final = (rows - 1) * size
-        self._headers[:, -1, layout.length : layout.length + 2] = divmod(last - l3 - (0 if v4 else 40), 256)
-        if not layout.tcp:
-            self._headers[:, -1, l4 + 4 : l4 + 6] = divmod(last - l4, 256)
-        source = np.ndarray((number, last - hl), np.uint8, self._source, slot * STRIDE + begin, (STRIDE, 1))
-        np.ndarray((number, last - hl), np.uint8, self._out, final + hl, (rows * size, 1))[:] = source
-        np.ndarray((number, size - last), np.uint8, self._out, final + last, (rows * size, 1))[:] = 0  # for the sum
+    def _fill(self, lengths: Sequence[int], counts: tuple[int, ...], begin: int) -> list[tuple[int, int]]:
+        """Copy the payload, and see to what is different in a first and in a last segment; return the short rows."""
+        l3, l4, hl, _, v4 = self._layout
+        size, mss, tcp = self._size, self._mss, self._layout.tcp
+        source, out = self._source.buffer, self._out.buffer
+        short: list[tuple[int, int]] = []
+        row = 0
+        for slot, (length, count) in enumerate(zip(lengths, counts, strict=True)):
+            left = length - hl - begin * mss  # bytes of payload from there on
+            full = count if left >= count * mss else count - 1
+            np.copyto(self._to[row : row + full], self._from[slot][begin : begin + full])
+            final = (row + count - 1) * size
+            if tcp and (flags := source[slot * STRIDE + l4 + 13] & (CWR | FIN | PSH)):
+                if not begin:
+                    out[row * size + l4 + 13] |= flags & CWR
+                if left <= count * mss:
+                    out[final + l4 + 13] |= flags & (FIN | PSH)
+            if full < count:
+                last = left - full * mss
+                at = slot * STRIDE + hl + (begin + full) * mss
+                out[final + hl : final + hl + last] = source[at : at + last]
+                out[final + hl + last : final + size] = bytes(mss - last)  # neutral for the sum
+                set_lengths(out, final, l3, l4, hl + last, v4, tcp)
+                if v4:
+                    add(out, final + l3 + 10, mss - last)
+                short.append((row + full, hl + last))
+            row += count
+        return short

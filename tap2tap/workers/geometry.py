@@ -21,7 +21,7 @@ class Geometry:
     def __init__(self, datagrams: Batch, frames: Batch) -> None:
         self._datagrams = datagrams.buffer
         self._frames = frames.buffer
-        self._known: Callable[[int, int, int], Rows] = lru_cache(_KNOWN)(lambda at, frame_at, size: ([], [], []))
+        self._known: Callable[[int, int, int], Rows] = lru_cache(_KNOWN)(lambda _at, _frame_at, _size: ([], [], []))
 
     def rows(self, at: int, frame_at: int, size: int, count: int) -> Rows:
         """Views of at least `count` rows of trains at these places; `size` is that of the frames, in bytes."""

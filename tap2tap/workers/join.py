@@ -14,9 +14,8 @@ from typing import NamedTuple
 from tap2tap.vnet import VIRTIO_NET_HDR_GSO_UDP_L4
 from tap2tap.workers.checksum import MalformedError
 from tap2tap.workers.headers import ACK, FIN, PSH, RST, SYN, U16, URG, Layout, locate
-from tap2tap.workers.runs import Runs
+from tap2tap.workers.runs import Run, Runs
 from tap2tap.workers.singles import Piece, cut, singly
-from tap2tap.workers.supers import Run
 from tap2tap.workers.train import ROWS, Batch, Train
 
 _SHORTEST = 14 + 20 + 8 + 1  # bytes of a joinable frame: Ethernet, IPv4, UDP, payload
@@ -72,7 +71,7 @@ class Joiner:
         begun[first.at][0] = 1
         for _ in range(_OTHERS):
             for run in runs:
-                begun[run.train.at][run.first : run.first + run.frames] = b"\1" * run.frames
+                begun[run.at][run.first : run.first + run.frames] = b"\1" * run.frames
             train = next((train for train in trains if 0 in begun[train.at]), None)
             if train is None:
                 break
@@ -131,7 +130,7 @@ def _with_others(batch: Batch, runs: list[Run]) -> list[Piece]:
     """The runs, and what is between them frame by frame."""
     by_train: dict[int, list[Run]] = {}
     for run in runs:
-        by_train.setdefault(run.train.at, []).append(run)
+        by_train.setdefault(run.at, []).append(run)
     pieces: list[Piece] = []
     for train in batch.trains:
         singles, done = cut(batch, train), 0

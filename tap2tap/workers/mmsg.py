@@ -63,7 +63,7 @@ class Messages:
     """
 
     def __init__(self, sock: socket.socket, count: int, kind: int) -> None:
-        self._fd = sock.fileno()
+        self._sock, self._fd = sock, sock.fileno()  # the descriptor is open for as long as the object lives
         self._name_length = 16 if sock.family == socket.AF_INET else _NAME
         self._names = bytearray(count * _NAME)
         self._control = bytearray(_CONTROL.pack(_CONTROL_LENGTH, SOL_UDP, kind, 0)[:_CONTROL_SPACE] * count)

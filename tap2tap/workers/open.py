@@ -28,9 +28,7 @@ _trains = lru_cache(64)(Trains)  # the same come again and again; hostile traffi
 @lru_cache(64)
 def _opened(trains: Trains) -> Trains:
     """The frames of trains of datagrams: each in the place of its datagram, if there are no headers and tags."""
-    return Trains(
-        Train(at, size - wire.OVERHEAD, count, last - wire.OVERHEAD) for at, size, count, last in trains
-    )
+    return Trains(Train(at, size - wire.OVERHEAD, count, last - wire.OVERHEAD) for at, size, count, last in trains)
 
 
 def _headers(batch: Batch, trains: Trains) -> list[wire.Bytes]:
@@ -109,7 +107,7 @@ class SecureOpen:
                 )
 
     def _whole(self, trains: Trains) -> bool:
-        """Open the whole batch at once, which is possible if all its counters simply count up, as they nearly always do.
+        """Open the whole batch at once, which is possible if all its counters count up, as they nearly always do.
 
         False, with nothing done, if not.
         """

@@ -2,18 +2,20 @@
 
 The rules are those of tcp_gso_segment, __udp_gso_segment, inet_gso_segment and ipv6_gso_segment in the kernel: every
 segment repeats the headers, but for lengths, IPv4 id and header checksum, TCP sequence number and flags, and the
-transport checksum. Super-frames of one form, of which there are many in a stream, are cut together.
+transport checksum. Here is decided what is cut together; tap2tap.workers.cut does it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from tap2tap.vnet import VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_ECN, VNET_HEADER, VNET_LENGTH
 from tap2tap.workers.checksum import MalformedError
-from tap2tap.workers.cut import Cut, Shape
+from tap2tap.workers.cut import Cut
 from tap2tap.workers.headers import Layout, locate
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, ROOM, ROWS, STRIDE, TRAINS, Batch, Train, Trains
+
+Short = tuple[tuple[int, int], ...]  # rows that are shorter than others, and their bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,10 @@ class _Form:
     """What super-frames that are cut together share."""
 
     header: bytes  # the virtio_net_hdr
-    length: int
-    mask: int  # these bits of the headers, as a number, say that they have
-    signature: int  # that
     layout: Layout
-    size: int  # of a segment
-    count: int  # of segments
+    size: int  # of a segment, bytes
+    mask: int  # these bits of the headers, as a number, say that they have
+    signature: int  # that layout
 
 
 class Splitter:
@@ -47,19 +47,21 @@ class Splitter:
         self._max_segments = max_segments
         self._overhead = overhead
         self._source = source
-        self._batch = Batch()
-        self._batch.vouched = True
+        self._batch = batch = Batch()
+        batch.vouched = True
         self._last: _Form | None = None
         # Hostile traffic may come in every shape: what is remembered is bounded.
-        self._cut_of = lru_cache(64)(lambda shape: Cut(shape, source, self._batch))
-        self._trains_of = lru_cache(64)(self._divide)
+        self._cut_of: Callable[[Layout, int], Cut] = lru_cache(16)(
+            lambda layout, size: Cut(layout, size, source, batch)
+        )
+        self._trains: Callable[[int, int, Short], Trains] = lru_cache(32)(self._divide)
 
     def split(self, header: bytes, lengths: Sequence[int]) -> Iterator[Batch]:
         """Cut super-frames of `lengths` bytes, which `header`, their virtio_net_hdr, describes; in order.
 
-        They are in the source, one every STRIDE bytes. Yields batches within the limits, usually one; each is
-        overwritten by the next. Their checksums are complete and `vouched` is set. What contradicts its header is left
-        out, and `malformed` is how many those were.
+        They are in the source, one every STRIDE bytes, and do not stay there. Yields batches within the limits, usually
+        one; each is overwritten by the next. Their checksums are complete and `vouched` is set. What contradicts its
+        header is left out, and `malformed` is how many those were.
         """
         self.malformed = 0
         slot = 0
@@ -70,24 +72,20 @@ class Splitter:
                 self.malformed += 1
                 slot += 1
                 continue
-            room = max(1, min(ROWS, TRAINS * MAX_PAYLOAD // (form.size + self._overhead)))
-            number = 1
-            while number < room // form.count and slot + number < len(lengths):
-                if lengths[slot + number] != form.length or self._signature(form, slot + number) != form.signature:
-                    break
-                number += 1
-            for begin in range(0, form.count, room):
-                yield self._cut(form, slot, number, begin, min(room, form.count - begin))
-            slot += number
-
-    def _signature(self, form: _Form, slot: int) -> int:
-        at = slot * STRIDE
-        return int.from_bytes(self._source.buffer[at : at + form.layout.hl]) & form.mask
+            group, counts = self._group(form, slot, lengths)
+            self._move(slot, group)
+            slot += len(group)
+            room = self._room(form.size)
+            if counts[0] <= room:
+                yield self._cut(form, group, counts, 0)
+            else:  # it is too large for one batch
+                for begin in range(0, counts[0], room):
+                    yield self._cut(form, group, (min(room, counts[0] - begin),), begin)
 
     def _form(self, header: bytes, slot: int, length: int) -> _Form:
         """The form of the super-frame in a slot. Raises MalformedError if its header contradicts it."""
         form = self._last
-        if form and form.header == header and form.length == length and self._signature(form, slot) == form.signature:
+        if form and form.header == header and length > form.size and self._signature(form, slot) == form.signature:
             return form
         if len(header) < VNET_LENGTH:
             raise MalformedError("short virtio_net_hdr")
@@ -101,30 +99,60 @@ class Splitter:
             raise MalformedError("gso_size")
         if flags & VIRTIO_NET_HDR_F_NEEDS_CSUM and (csum_start, csum_start + csum_offset) != (layout.l4, layout.check):
             raise MalformedError("checksum not where the transport header is")
-        count = max(1, -(-(length - layout.hl) // mss))
         mask = int.from_bytes(layout.mask())
         signature = int.from_bytes(self._source.buffer[at : at + layout.hl]) & mask
-        form = self._last = _Form(header, length, mask, signature, layout, size, count)
+        form = _Form(header, layout, size, mask, signature)
+        if size == layout.hl + mss:
+            self._last = form
         return form
 
-    def _cut(self, form: _Form, slot: int, number: int, begin: int, rows: int) -> Batch:
-        """Cut `number` super-frames into `rows` segments each, from segment `begin` on."""
-        layout, size = form.layout, form.size
-        final = begin + rows == form.count
-        short = final and form.length < layout.hl + form.count * (size - layout.hl)
-        shape = Shape(layout, size, slot, number, begin, rows, final, short)
+    def _signature(self, form: _Form, slot: int) -> int:
+        at = slot * STRIDE
+        return int.from_bytes(self._source.buffer[at : at + form.layout.hl]) & form.mask
+
+    def _room(self, size: int) -> int:
+        """How many segments of `size` bytes a batch has room for."""
+        return max(1, min(ROWS, TRAINS * MAX_PAYLOAD // (size + self._overhead)))
+
+    def _group(self, form: _Form, slot: int, lengths: Sequence[int]) -> tuple[Sequence[int], tuple[int, ...]]:
+        """The lengths of the super-frames that are cut together, and how many segments each has."""
+        hl, size = form.layout.hl, form.size
+        room = self._room(size)
+        counts: list[int] = []
+        for number in range(slot, len(lengths)):
+            payload = lengths[number] - hl
+            count = -(-payload // (size - hl)) if payload > 0 else 1
+            room -= count
+            if counts and (room < 0 or count < 2 or self._signature(form, number) != form.signature):
+                break
+            counts.append(count)
+            if count < 2:  # its only segment is not of the size of others
+                break
+        return lengths[slot : slot + len(counts)], tuple(counts)
+
+    def _move(self, slot: int, lengths: Sequence[int]) -> None:
+        """Move super-frames to the first slots, from where they are cut."""
+        if slot:
+            buffer = self._source.buffer
+            for number, length in enumerate(lengths):
+                at = (slot + number) * STRIDE
+                buffer[number * STRIDE : number * STRIDE + length] = buffer[at : at + length]
+
+    def _cut(self, form: _Form, lengths: Sequence[int], counts: tuple[int, ...], begin: int) -> Batch:
+        """Cut the super-frames in the first slots into `counts` segments, from number `begin` on."""
         needs_csum = form.header[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0
-        last = self._cut_of(shape).make(form.length, needs_csum=needs_csum)
-        self._batch.trains = self._trains_of(size, rows, number, last)
+        short = self._cut_of(form.layout, form.size).make(lengths, counts, begin, needs_csum=needs_csum)
+        self._batch.trains = self._trains(form.size, sum(counts), tuple(short))
         return self._batch
 
-    def _divide(self, size: int, rows: int, number: int, last: int) -> Trains:
-        """Divide `number` times `rows` rows of `size` bytes into trains; a short one ends its train."""
+    def _divide(self, size: int, rows: int, short: Short) -> Trains:
+        """Divide rows of `size` bytes into trains; a short one ends its train."""
         room = max(1, min(self._max_segments, self._max_bytes // (size + self._overhead)))
-        if last == size:
-            rows, number = rows * number, 1
-        return Trains(
-            Train((begin + first) * size, size, min(room, rows - first), size if first + room < rows else last)
-            for begin in range(0, number * rows, rows)
-            for first in range(0, rows, room)
-        )
+        trains: list[Train] = []
+        begin = 0
+        for row, last in (*short, (rows - 1, size)):
+            for first in range(begin, row + 1, room):
+                count = min(room, row + 1 - first)
+                trains.append(Train(first * size, size, count, last if first + count > row else size))
+            begin = row + 1
+        return Trains(trains)

@@ -5,9 +5,9 @@ import socket
 from tap2tap.counters import Slot
 from tap2tap.protocols.secure.mailbox import WorkerEnd
 from tap2tap.workers.fit import longest_frame
+from tap2tap.workers.open import SecureOpen
 from tap2tap.workers.peer import Doorkeeper
 from tap2tap.workers.plain import PlainOpen, PlainSeal
-from tap2tap.workers.open import SecureOpen
 from tap2tap.workers.seal import SecureSeal
 from tap2tap.workers.worker import Cable
 

@@ -50,7 +50,7 @@ class TapReader:
         self._header = memoryview(self._headers)[:VNET_LENGTH]  # that of the first, which holds for the whole batch
         self._slots = [self._place(number, number * STRIDE) for number in range(TRAINS)]
         # Where frames behind the first are read to, by their size; hostile traffic may come in every size.
-        self._places: Callable[[int], list[list[memoryview]]] = lru_cache(16)(lambda size: [])
+        self._places: Callable[[int], list[list[memoryview]]] = lru_cache(16)(lambda _size: [])
         self._rest: list[tuple[int, int, int]] = []  # frames read that are not in the batch: number, place and size
         self._empty = False
         self._alone = 0

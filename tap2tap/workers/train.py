@@ -21,7 +21,9 @@ MAX_PAYLOAD = 65535 - 8 - 40 - 14 - 4
 ROOM = 65536 + 512  # bytes that one read may need: a super-frame of 64 KiB with its VLAN tags, and slack
 
 TRAINS = 8  # in a batch: more gain little, and fall out of the processor's cache
-STRIDE = ROOM + 64  # bytes from one read to the next in a batch's buffer; at a power of two they would share cache lines
+STRIDE = (
+    ROOM + 64
+)  # bytes from one read to the next in a batch's buffer; at a power of two they would share cache lines
 ROWS = TRAINS * MAX_SEGMENTS  # frames in a batch
 
 

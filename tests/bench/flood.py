@@ -10,6 +10,7 @@ Bounded by --seconds and by --count. Prints one JSON object: sent, and start and
 import argparse
 import array
 import ctypes
+import ipaddress
 import json
 import mmap
 import os
@@ -17,6 +18,9 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+
+from tap2tap.endpoint import Endpoint
+from tap2tap.workers.mmsg import Outgoing
 
 ETH_P_LOCAL = 0x88B5  # IEEE 802, local experimental: no kernel has a handler for it
 SOL_PACKET = 263  # linux/socket.h
@@ -29,47 +33,7 @@ TPACKET2_HDR = struct.Struct("=2I")  # the beginning of it: status, length of th
 TPACKET2_HDR_LENGTH = 32
 TP_STATUS_AVAILABLE = 0
 TP_STATUS_SEND_REQUEST = 1
-SOL_UDP = 17
-UDP_SEGMENT = 103  # linux/udp.h
 BATCH = 64
-
-
-class IOVector(ctypes.Structure):
-    """`struct iovec`."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class MessageHeader(ctypes.Structure):
-    """`struct msghdr`, which ends in padding: so what follows it in an array cannot stand in the same structure."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint32),
-        ("vectors", ctypes.POINTER(IOVector)),
-        ("vector_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class Message(ctypes.Structure):
-    """`struct mmsghdr`."""
-
-    _fields_ = (("header", MessageHeader), ("length", ctypes.c_uint))
-
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def batch(buffer: "ctypes.Array[ctypes.c_char]", size: int, count: int) -> "ctypes.Array[Message]":
-    """Messages that all are the first `size` bytes of the buffer; keep both as long as they are used."""
-    messages = (Message * count)()
-    for message in messages:
-        message.header.vectors = ctypes.pointer(IOVector(ctypes.addressof(buffer), size))
-        message.header.vector_count = 1
-    return messages
 
 
 def frame_sender(options: argparse.Namespace) -> Callable[[], int]:
@@ -103,17 +67,19 @@ def frame_sender(options: argparse.Namespace) -> Callable[[], int]:
 def datagram_sender(options: argparse.Namespace) -> Callable[[], int]:
     """The same with datagrams or trains of them."""
     datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    datagram.connect((options.address, options.port))
-    each = 1
-    if options.mode == "gso":
-        each = min(64, 60000 // options.size)
-        datagram.setsockopt(SOL_UDP, UDP_SEGMENT, options.size)
-    buffer = ctypes.create_string_buffer(os.urandom(options.size) * each, options.size * each)
-    messages = batch(buffer, options.size * each, max(1, BATCH // each))
+    each: int = min(64, 60000 // options.size) if options.mode == "gso" else 1
+    payload = ctypes.create_string_buffer(os.urandom(options.size) * each, options.size * each)
+    messages = Outgoing(datagram, max(1, BATCH // each))
+    messages.aim(Endpoint(ipaddress.ip_address(options.address), options.port).raw(datagram.family))
+    for number in range(len(messages)):
+        messages.put(number, ctypes.addressof(payload), len(payload), options.size if each > 1 else 0)
 
     def send() -> int:
-        number: int = libc.sendmmsg(datagram.fileno(), messages, len(messages), 0)
-        return max(0, number) * each
+        try:
+            sent = messages.send(0, len(messages))
+        except OSError:
+            return 0
+        return sent * each
 
     return send
 

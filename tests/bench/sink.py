@@ -10,10 +10,9 @@ import json
 import socket
 import time
 
-from tests.bench.flood import BATCH, batch, libc
-
-SO_RCVBUFFORCE = 33  # asm-generic/socket.h
-MSG_WAITFORONE = 0x10000  # linux/socket.h: block for the first message only
+from tap2tap.endpoint import SO_RCVBUFFORCE
+from tap2tap.workers.mmsg import Incoming
+from tests.bench.flood import BATCH
 
 
 def main() -> None:
@@ -29,14 +28,16 @@ def main() -> None:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, b"\0" * 8 + (50_000).to_bytes(8, "little"))
         receiver.bind(("", options.port))
         buffer = ctypes.create_string_buffer(2048)  # all go to the same place: nobody looks at them
-        messages = batch(buffer, 2048, BATCH)
-        descriptor, received = receiver.fileno(), 0
+        messages = Incoming(receiver, BATCH)
+        for number in range(BATCH):
+            messages.pieces[2 * number], messages.pieces[2 * number + 1] = ctypes.addressof(buffer), len(buffer)
+        received = 0
         now = time.monotonic()
         end, due, samples = now + options.seconds, now, []
         print("ready", flush=True)
         while now < end:
-            number = libc.recvmmsg(descriptor, messages, BATCH, MSG_WAITFORONE, None)
-            received += max(number, 0)
+            with contextlib.suppress(OSError):  # nothing came for a while
+                received += messages.receive()
             now = time.monotonic()
             if now >= due:
                 samples.append((now, received))
