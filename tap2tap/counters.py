@@ -74,7 +74,7 @@ class Count:
     PID = 0
     CPU = 1  # the CPU number plus one; 0 is not pinned
     RESTARTS = 2
-    BEAT = 3  # goes up whenever the worker comes round its loop
+    BEAT = 3  # goes up whenever the worker comes round its loop and has nothing to do
     FRAMES = 4  # Ethernet frames as they crossed the tap
     BYTES = 5  # of those frames
     DATAGRAMS = 6  # that crossed the socket, keepalives and dropped ones included

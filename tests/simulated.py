@@ -12,7 +12,6 @@ import os
 import random
 from collections.abc import Callable, Iterable
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 
 from tap2tap.endpoint import Endpoint
@@ -193,14 +192,13 @@ class Host:
             return
         _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
         session = self.inbound.get(index)
-        counters = np.array([counter], np.int64)
-        if session is None or not session.window.fresh(counters).all():
+        if session is None or not session.window.fresh(counter):
             return
         try:
             frame = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
         except InvalidTag:
             return
-        session.window.accept(counters)
+        session.window.accept(counter)
         self.last_heard, self.peer = self.network.now, source
         if frame:
             self.last_frame_heard = self.network.now

@@ -54,7 +54,7 @@ class Child:
         now = time.monotonic()
         self.restart_at = None
         self._started = now
-        self._heartbeat = Heartbeat(self._counts[Count.BEAT], now)
+        self._heartbeat = Heartbeat(self._beats(), now)
         self._counts[Count.CPU] = self._pin.cpu + 1  # until the worker knows better
         parent = os.getpid()
         with self._channel() or contextlib.nullcontext() as channel:
@@ -118,7 +118,11 @@ class Child:
 
     def hung(self) -> bool:
         """Whether the living worker has stopped beating."""
-        return bool(self.pid) and self._heartbeat.hung(self._counts[Count.BEAT], time.monotonic())
+        return bool(self.pid) and self._heartbeat.hung(self._beats(), time.monotonic())
+
+    def _beats(self) -> int:
+        """A number that goes up with whatever the worker does."""
+        return sum(self._counts[Count.BEAT : Count.MAIL])
 
     def kill(self) -> None:
         """Kill the worker: it holds nothing that a gentler end would save."""

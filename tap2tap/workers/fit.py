@@ -15,12 +15,10 @@ def fits(batch: Batch, longest: int, counts: Counts) -> bool:
 
     Returns whether anything is left.
     """
-    for _, size, _, last in batch.trains:
-        if size > longest or last < ETHERNET_HEADER:
-            break
-    else:
-        return bool(batch.trains)
-    batch.trains = Trains(left for train in batch.trains for left in _fitting(train, longest, counts))
+    trains = batch.trains
+    if trains.shortest >= ETHERNET_HEADER and trains.longest <= longest:
+        return True
+    batch.trains = Trains(left for train in trains for left in _fitting(train, longest, counts))
     return bool(batch.trains)
 
 

@@ -23,18 +23,19 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     receiver = Receiver(cable.sock)
     stage = opener(cable, channel)
     writer = TapWriter(cable.tap, counts, Joiner(cable.join_udp).join if cable.offload else singly)
-    batch = receiver.batch
+    batch, receive, open_, write = receiver.batch, receiver.receive, stage.open, writer.write
     while True:
-        counts[Count.BEAT] += 1
-        source = receiver.receive()
+        source = receive()
         if source is None:
+            counts[Count.BEAT] += 1
             stage.mail()
             pin.rest()
             continue
-        counts[Count.DATAGRAMS] += batch.trains.frames
-        trains = counts[Count.TRAINS] = counts[Count.TRAINS] + len(batch.trains)
-        if trains >= pin.due:
-            pin.look(trains, time.monotonic())
-        frames = stage.open(batch, source)
+        trains = batch.trains
+        counts[Count.DATAGRAMS] += trains.frames
+        carried = counts[Count.TRAINS] = counts[Count.TRAINS] + len(trains)
+        if carried >= pin.due:
+            pin.look(carried, time.monotonic())
+        frames = open_(batch, source)
         if frames is not None:
-            writer.write(frames)
+            write(frames)

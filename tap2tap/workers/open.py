@@ -22,6 +22,7 @@ from tap2tap.workers.geometry import Geometry, exhaust
 from tap2tap.workers.peer import Address
 from tap2tap.workers.train import ROWS, Batch, Train, Trains
 
+_DATA = (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED)
 _trains = lru_cache(64)(Trains)  # the same come again and again; hostile traffic may come in every shape
 
 
@@ -79,7 +80,7 @@ class SecureOpen:
         frames.vouched = True
         self._datagrams, self._source = batch, source
         self._heard = self._newest = False
-        if not self._whole(batch.trains):
+        if not (self._lone if batch.trains.frames == 1 else self._whole)(batch.trains):
             self._opened = []
             for train in batch.trains:
                 self._train(train)
@@ -106,6 +107,26 @@ class SecureOpen:
                     aead=wire.aead(order.cipher, order.key),
                 )
 
+    def _lone(self, trains: Trains) -> bool:
+        """Open a lone datagram with a frame in it. False, with nothing done, if it is anything else or not accepted."""
+        at, size, _, _ = trains[0]
+        if size <= wire.OVERHEAD:
+            return False
+        kind, index, counter = wire.take_apart(wire.word(self._datagrams.buffer[at : at + wire.HEADER_LENGTH]))
+        session = self._sessions.get(index)
+        if kind not in _DATA or session is None or not session.window.fresh(counter):
+            return False
+        header, text, frame = self._geometry(self._datagrams).row(at, at, size - wire.OVERHEAD)
+        try:
+            session.aead.decrypt_into(wire.nonce(session.cipher, counter), text, header, frame)
+        except InvalidTag:
+            return False
+        session.window.accept(counter)
+        self._note(session, counter + 1)
+        self._frames.trains = _opened(trains)
+        self._frames.vouched = kind == wire.TYPE_DATA_VOUCHED
+        return True
+
     def _whole(self, trains: Trains) -> bool:
         """Open the whole batch at once, which is possible if all its counters count up, as they nearly always do.
 
@@ -118,9 +139,9 @@ class SecureOpen:
             return False
         kind, index, first = wire.take_apart(wire.word(packed))
         session = self._sessions.get(index)
-        if kind not in (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED) or session is None:
+        if kind not in _DATA or session is None:
             return False
-        if not session.window.fresh_run(first, trains.frames):
+        if not session.window.fresh(first, trains.frames):
             return False
         session.nonces.fill(first, trains.frames)
         nonces = iter(session.nonces.views)
@@ -130,7 +151,7 @@ class SecureOpen:
                 exhaust(map(session.aead.decrypt_into, islice(nonces, count), texts, headers, rows))
         except InvalidTag:
             return False
-        session.window.accept_run(first, trains.frames)
+        session.window.accept(first, trains.frames)
         self._note(session, first + trains.frames)
         self._frames.trains = _opened(trains)
         self._frames.vouched = kind == wire.TYPE_DATA_VOUCHED
@@ -166,7 +187,7 @@ class SecureOpen:
         """Open rows row, row + 1, ... of consecutive counters."""
         kind, index, first = wire.take_apart(word)
         session = self._sessions.get(index)
-        if kind not in (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED) or session is None:
+        if kind not in _DATA or session is None:
             if kind in wire.HANDSHAKE_TYPES:  # the kernel may put one behind data from the same source, and before it
                 self._pass_on(train, row, count)
             else:
@@ -174,17 +195,17 @@ class SecureOpen:
             return
         if kind == wire.TYPE_DATA:
             self._frames.vouched = False
-        if session.window.fresh_run(first, count) and self._decrypt(session, train, row, count, first):
-            session.window.accept_run(first, count)
+        if session.window.fresh(first, count) and self._decrypt(session, train, row, count, first):
+            session.window.accept(first, count)
             self._accept(session, train, row, count, first + count)
             return
         for number in range(count):  # some are old, or not authentic
-            if not session.window.fresh_run(first + number, 1):
+            if not session.window.fresh(first + number, 1):
                 self._counts[Count.DROPPED + Drop.REPLAY] += 1
             elif not self._decrypt(session, train, row + number, 1, first + number):
                 self._counts[Count.DROPPED + Drop.AUTHENTICATION] += 1
             else:
-                session.window.accept_run(first + number, 1)
+                session.window.accept(first + number, 1)
                 self._accept(session, train, row + number, 1, first + number + 1)
 
     def _decrypt(self, session: _Session, train: Train, row: int, count: int, first: int) -> bool:

@@ -24,31 +24,32 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     reader = TapReader(cable.tap, counts, stage.overhead)
     sender = Sender(cable.sock, counts, segment=cable.trains)
     peer = Address(cable.block.slots, Slot.PEER, cable.sock.family)
-    ready = poller(cable.tap, channel)
+    poll = poller(cable.tap, channel).poll
+    current, seal, send, drain = peer.current, stage.seal, sender.send, reader.drain
 
     def carry(batch: Batch) -> None:
-        frames = batch.trains.frames
-        counts[Count.BEAT] += 1
-        counts[Count.FRAMES] += frames
-        counts[Count.BYTES] += batch.trains.length
-        address = peer.current()
+        trains = batch.trains
+        counts[Count.FRAMES] += trains.frames
+        counts[Count.BYTES] += trains.length
+        address = current()
         if address is None:
-            counts[Count.DROPPED + Drop.NO_PEER] += frames
+            counts[Count.DROPPED + Drop.NO_PEER] += trains.frames
             return
-        sealed = stage.seal(batch)
+        sealed = seal(batch)
         if sealed is not None:
-            sender.send(sealed, address)
+            send(sealed, address)
 
     sent = counts[Count.DATAGRAMS]
     while True:
-        counts[Count.BEAT] += 1
-        if counts[Count.DATAGRAMS] == sent:  # nothing has gone out since the last round
-            keepalive, address = stage.keepalive(), peer.current()
+        carried = counts[Count.DATAGRAMS]
+        if carried == sent:  # nothing has gone out since the last round
+            counts[Count.BEAT] += 1
+            keepalive, address = stage.keepalive(), current()
             if keepalive is not None and address is not None:
                 counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)
-        sent = counts[Count.DATAGRAMS]
+        sent = carried
         if counts[Count.TRAINS] >= pin.due:
             pin.look(counts[Count.TRAINS], time.monotonic())
-        if not ready.poll(BEAT):
+        if not poll(BEAT):
             pin.rest()
-        reader.drain(carry)
+        drain(carry)

@@ -40,18 +40,18 @@ class PlainOpen:
     def open(self, batch: Batch, source: bytes) -> Batch | None:
         """Return the frames of the batch when it comes from the peer; None when there are none (counted)."""
         keepalives = 0
-        if not all([size for _, size, _, _ in batch.trains]):
+        if not batch.trains.shortest:
             keepalives = len(batch.trains)
             batch.trains = Trains(train for train in batch.trains if train.size)
             keepalives -= len(batch.trains)
-        frames = fits(batch, self._longest, self._counts)
-        if not frames and not keepalives:
+        if not fits(batch, self._longest, self._counts) and not keepalives:
             return None
         if not self._door.admits(source, time.monotonic_ns()):
             self._counts[Count.DROPPED + Drop.STRANGER] += batch.trains.frames + keepalives
             return None
-        self._counts[Count.KEEPALIVES] += keepalives
-        return batch if frames else None
+        if keepalives:
+            self._counts[Count.KEEPALIVES] += keepalives
+        return batch if batch.trains else None
 
     def mail(self) -> None:
         """Nothing: nobody writes to this stage."""

@@ -46,16 +46,23 @@ class Train(NamedTuple):
 
 
 class Trains(tuple[Train, ...]):
-    """Trains in their order. In all they are `frames` datagrams, of `length` bytes."""
+    """Trains in their order.
+
+    In all they are `frames` datagrams, of `length` bytes, the longest of `longest` and the shortest of `shortest`.
+    """
 
     frames: int
     length: int
+    longest: int
+    shortest: int
 
     def __new__(cls, trains: Iterable[Train] = ()) -> "Trains":
-        """Make them of these; both numbers are found out once."""
+        """Make them of these; the numbers are found out once."""
         self = super().__new__(cls, trains)
         self.frames = sum([train.count for train in self])
         self.length = sum([train.length for train in self])
+        self.longest = max([train.size for train in self], default=0)
+        self.shortest = min([train.last for train in self], default=0)
         return self
 
 

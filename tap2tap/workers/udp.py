@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from tap2tap import log
 from tap2tap.counters import Count, Counts, Drop
+from tap2tap.endpoint import SockAddr, from_raw
 from tap2tap.workers.mmsg import Incoming, Outgoing
 from tap2tap.workers.train import MAX_SEGMENTS, ROOM, STRIDE, TRAINS, Batch, Train, Trains
 
@@ -40,11 +41,13 @@ class Sender:
     """
 
     def __init__(self, sock: socket.socket, counts: Counts, *, segment: bool) -> None:
+        self._family, self._sendto = sock.family, sock.sendto
         self._counts = counts
         self._segment = segment
         self._trains = Outgoing(sock, MAX_SEGMENTS)
         self._datagrams = Outgoing(sock, MAX_SEGMENTS)
         self._sockaddr = b""
+        self._name: SockAddr = ("", 0)  # the same as Python's sockets take it
         self._batch = Batch(0)  # the one that is being sent
         self._too_long = self._told = _NONE_TOO_LONG  # datagrams of this size do not fit the route as segments
         self._patience = 0  # trains until one of that size is tried whole again
@@ -54,11 +57,19 @@ class Sender:
 
         There are at most MAX_SEGMENTS trains. If the first has one datagram, so have all; if not, all have its size.
         """
-        self._aim(sockaddr)
-        self._batch = batch
-        base, trains, put = batch.base, batch.trains, self._trains.put
+        if sockaddr != self._sockaddr:
+            self._aim(sockaddr)
+        trains = batch.trains
         self._counts[Count.TRAINS] += len(trains)
         self._counts[Count.DATAGRAMS] += trains.frames
+        if trains.frames == 1:
+            try:
+                self._send_one(batch)
+            except OSError as error:
+                self._drop(error, 1)
+            return
+        self._batch = batch
+        base, put = batch.base, self._trains.put
         if trains[0].count > 1 and not self._whole(trains[0].size, len(trains)):
             for train in trains:
                 self._one_by_one(train)
@@ -69,11 +80,10 @@ class Sender:
 
     def keepalive(self, batch: Batch, sockaddr: bytes) -> bool:
         """Send the one datagram of `batch`; False when the kernel refused it."""
-        self._aim(sockaddr)
-        at, size, _, _ = batch.trains[0]
-        self._datagrams.put(0, batch.base + at, size, 0)
+        if sockaddr != self._sockaddr:
+            self._aim(sockaddr)
         try:
-            self._datagrams.send(0, 1)
+            self._send_one(batch)
         except OSError as error:
             if error.errno in _OURS:
                 raise
@@ -82,10 +92,15 @@ class Sender:
         return True
 
     def _aim(self, sockaddr: bytes) -> None:
-        if sockaddr != self._sockaddr:
-            self._sockaddr = sockaddr
-            self._trains.aim(sockaddr)
-            self._datagrams.aim(sockaddr)
+        self._sockaddr = sockaddr
+        self._trains.aim(sockaddr)
+        self._datagrams.aim(sockaddr)
+        self._name = from_raw(sockaddr).sockaddr(self._family)
+
+    def _send_one(self, batch: Batch) -> None:
+        """Send a lone datagram. Python's own call is the shorter way, as there is nothing to set up. Raises OSError."""
+        at, size, _, _ = batch.trains[0]
+        self._sendto(batch.buffer[at : at + size], self._name)
 
     def _send(self, messages: Outgoing, count: int, refused: Callable[[int, OSError], None]) -> None:
         """Send the first `count` messages; `refused` hears of each that the kernel would not take."""
@@ -176,10 +191,12 @@ class Receiver:
             if error.errno in _OURS:
                 raise
             return None  # the time is over, or ICMP had something to say of an earlier send
+        if count == 1:
+            self.batch.trains = _one(*messages.take_one())
+            return messages.source(0)
         trains = self.batch.trains = _trains(*messages.take(count))
-        source = messages.source(0)
-        if count == 1 or messages.one_source(count):
-            return source
+        if messages.one_source(count):
+            return messages.source(0)
         return self._divide([(messages.source(number), train) for number, train in enumerate(trains)])
 
     def _divide(self, came: list[tuple[bytes, Train]]) -> bytes:
@@ -191,6 +208,11 @@ class Receiver:
 
 
 @lru_cache(128)  # hostile traffic may come in every shape
+def _one(length: int, segment: int) -> Trains:
+    return _trains((length,), (segment,))
+
+
+@lru_cache(128)
 def _trains(lengths: tuple[int, ...], segments: tuple[int, ...]) -> Trains:
     """The trains in the slots of a batch: bytes of each, and of all its datagrams but the last; 0: there is but one."""
     trains = []
