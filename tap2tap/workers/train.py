@@ -75,7 +75,8 @@ class Batch:
 
     __slots__ = ("array", "base", "buffer", "trains", "vouched")
 
-    def __init__(self, capacity: int = TRAINS * STRIDE) -> None:
+    def __init__(self, capacity: int = (TRAINS + 1) * STRIDE) -> None:
+        """Allocate it. The room behind the last train is never touched, but views of whole rows may reach into it."""
         self.array: Bytes = np.zeros(capacity, np.uint8)
         self.buffer = self.array.data
         self.base: int = self.array.ctypes.data
