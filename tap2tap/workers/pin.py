@@ -12,7 +12,7 @@ from tap2tap import log
 
 WINDOW = 64  # trains from one look to the next
 BUSY = 2000  # trains a second, and more, are carried on the own CPU
-QUIET = 800  # trains a second, and fewer, wherever they come
+QUIET = 1500  # trains a second, and fewer, wherever they come
 
 
 class Pin:
