@@ -15,7 +15,7 @@ from tap2tap.vnet import VIRTIO_NET_HDR_GSO_UDP_L4
 from tap2tap.workers.checksum import MalformedError
 from tap2tap.workers.headers import ACK, FIN, PSH, RST, SYN, U16, URG, Layout, locate
 from tap2tap.workers.runs import Run, Runs
-from tap2tap.workers.singles import Piece, cut, singly
+from tap2tap.workers.singles import Piece, cut
 from tap2tap.workers.train import ROWS, Batch, Train
 
 _SHORTEST = 14 + 20 + 8 + 1  # bytes of a joinable frame: Ethernet, IPv4, UDP, payload
@@ -48,9 +48,7 @@ class Joiner:
         Every frame of the batch is in exactly one vector, in order. A vector is valid until the next call or until the
         batch changes. The batch is only read. Raises nothing, whatever it holds.
         """
-        trains = tuple(batch.trains)
-        if len(trains) == 1 and trains[0].count == 1:
-            return singly(batch)
+        trains = batch.trains
         runs: list[Run] = []
         complete = False
         for group in self._groups(trains, len(batch.buffer)):

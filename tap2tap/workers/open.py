@@ -80,7 +80,7 @@ class SecureOpen:
         frames.vouched = True
         self._datagrams, self._source = batch, source
         self._heard = self._newest = False
-        if not (self._lone if batch.trains.frames == 1 else self._whole)(batch.trains):
+        if not self._whole(batch.trains):
             self._opened = []
             for train in batch.trains:
                 self._train(train)
@@ -107,52 +107,32 @@ class SecureOpen:
                     aead=wire.aead(order.cipher, order.key),
                 )
 
-    def _lone(self, trains: Trains) -> bool:
-        """Open a lone datagram with a frame in it. False, with nothing done, if it is anything else or not accepted."""
-        at, size, _, _ = trains[0]
-        if size <= wire.OVERHEAD:
-            return False
-        kind, index, counter = wire.take_apart(wire.word(self._datagrams.buffer[at : at + wire.HEADER_LENGTH]))
-        session = self._sessions.get(index)
-        if kind not in _DATA or session is None or not session.window.fresh(counter):
-            return False
-        header, text, frame = self._geometry(self._datagrams).row(at, at, size - wire.OVERHEAD)
-        try:
-            session.aead.decrypt_into(wire.nonce(session.cipher, counter), text, header, frame)
-        except InvalidTag:
-            return False
-        session.window.accept(counter)
-        self._note(session, counter + 1)
-        self._frames.trains = _opened(trains)
-        self._frames.vouched = kind == wire.TYPE_DATA_VOUCHED
-        return True
-
     def _whole(self, trains: Trains) -> bool:
         """Open the whole batch at once, which is possible if all its counters count up, as they nearly always do.
 
         False, with nothing done, if not.
         """
-        if not 1 < trains.frames <= ROWS or not all([train.size == train.last > wire.OVERHEAD for train in trains]):
+        count = trains.frames
+        if count > ROWS or not all([train.size == train.last > wire.OVERHEAD for train in trains]):
             return False
-        packed = b"".join([view.tobytes() for view in self._headers(self._datagrams, trains)])
-        if not wire.is_run(packed):
-            return False
-        kind, index, first = wire.take_apart(wire.word(packed))
+        if count == 1:  # NumPy is for many
+            word = wire.word(self._datagrams.buffer[trains[0].at :])
+        else:
+            packed = b"".join([view.tobytes() for view in self._headers(self._datagrams, trains)])
+            if not wire.is_run(packed):
+                return False
+            word = wire.word(packed)
+        kind, index, first = wire.take_apart(word)
         session = self._sessions.get(index)
-        if kind not in _DATA or session is None:
+        if kind not in _DATA or session is None or not session.window.fresh(first, count):
             return False
-        if not session.window.fresh(first, trains.frames):
-            return False
-        session.nonces.fill(first, trains.frames)
-        nonces = iter(session.nonces.views)
-        try:
-            for at, size, count, _ in trains:
-                headers, texts, rows = self._geometry(self._datagrams).rows(at, at, size - wire.OVERHEAD, count)
-                exhaust(map(session.aead.decrypt_into, islice(nonces, count), texts, headers, rows))
-        except InvalidTag:
-            return False
-        session.window.accept(first, trains.frames)
-        self._note(session, first + trains.frames)
+        end = first
+        for train in trains:
+            if not self._decrypt(session, train, 0, train.count, end):
+                return False
+            end += train.count
+        session.window.accept(first, count)
+        self._note(session, end)
         self._frames.trains = _opened(trains)
         self._frames.vouched = kind == wire.TYPE_DATA_VOUCHED
         return True
@@ -200,12 +180,12 @@ class SecureOpen:
             self._accept(session, train, row, count, first + count)
             return
         for number in range(count):  # some are old, or not authentic
-            if not session.window.fresh(first + number, 1):
+            if not session.window.fresh(first + number):
                 self._counts[Count.DROPPED + Drop.REPLAY] += 1
             elif not self._decrypt(session, train, row + number, 1, first + number):
                 self._counts[Count.DROPPED + Drop.AUTHENTICATION] += 1
             else:
-                session.window.accept(first + number, 1)
+                session.window.accept(first + number)
                 self._accept(session, train, row + number, 1, first + number + 1)
 
     def _decrypt(self, session: _Session, train: Train, row: int, count: int, first: int) -> bool:
@@ -222,7 +202,7 @@ class SecureOpen:
                 header, text, frame = geometry.row(at + end * sealed_size, at + end * size, last - wire.OVERHEAD)
                 decrypt(wire.nonce(session.cipher, first + full), text, header, frame)
             if full == 1:
-                header, text, frame = (each[row] for each in geometry.rows(at, at, size, row + 1))
+                header, text, frame = geometry.row(at + row * sealed_size, at + row * size, size)
                 decrypt(wire.nonce(session.cipher, first), text, header, frame)
             elif full:
                 session.nonces.fill(first, full)

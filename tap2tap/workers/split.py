@@ -147,12 +147,15 @@ class Splitter:
 
     def _divide(self, size: int, rows: int, short: Short) -> Trains:
         """Divide rows of `size` bytes into trains; a short one ends its train."""
-        room = max(1, min(self._max_segments, self._max_bytes // (size + self._overhead)))
+        full = size + self._overhead
+        room = max(1, min(self._max_segments, self._max_bytes // full))
         trains: list[Train] = []
-        begin = 0
+        first = 0
         for row, last in (*short, (rows - 1, size)):
-            for first in range(begin, row + 1, room):
-                count = min(room, row + 1 - first)
+            while first <= row:
+                count = row + 1 - first
+                if count > room and (count > self._max_segments or count * full - (size - last) > self._max_bytes):
+                    count = room
                 trains.append(Train(first * size, size, count, last if first + count > row else size))
-            begin = row + 1
+                first += count
         return Trains(trains)
