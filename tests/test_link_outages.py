@@ -18,8 +18,9 @@ def test_initiations_are_repeated_with_patience_and_a_fresh_key_each() -> None:
     cable.network.run(60)
     sends = times(cable.home, Send)
     gaps = [later - earlier for earlier, later in itertools.pairwise(sends)]
-    assert all(least <= gap < least + 0.34 for gap, least in zip(gaps[:4], (2, 4, 5, 5), strict=True))
-    assert 10 <= len(sends) <= 13
+    least = (0.5, 1, 2, 4, 5, 5)
+    assert all(low <= gap < low + min(low, 1) / 3 + 0.01 for gap, low in zip(gaps[:6], least, strict=True))
+    assert 12 <= len(sends) <= 15
     keys = {datagram[20:52] for datagram, _, _ in cable.network.wire}
     assert len(keys) == len(cable.network.wire)
     assert len([note for note in notes(cable.home) if "no answer" in note]) == 1

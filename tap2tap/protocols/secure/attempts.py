@@ -20,8 +20,10 @@ from tap2tap.protocols.secure.handshake import (
 from tap2tap.protocols.secure.limits import COOKIE_LIFE
 from tap2tap.protocols.secure.noise import KEY_LENGTH
 
-DELAYS: Final = (1.0, 2.0, 4.0, 5.0)  # seconds from attempt to attempt; the last one for ever
-JITTER: Final = 1 / 3  # seconds, at most, on top: two ends that start together do not stay in step
+# Seconds from attempt to attempt; the last one for ever. The first are short, as two ends are often started together,
+# and the one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST).
+DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
+JITTER: Final = 1 / 3  # of a delay, at most, and of a second, on top: two ends that start together do not stay in step
 WAITING: Final = 4  # initiations that may wait for their response
 COOKIE_USE: Final = COOKIE_LIFE - 20.0  # seconds after which a cookie may no longer be honoured when it arrives
 
@@ -69,7 +71,7 @@ class Attempts:
         """Build the initiation that is due, and set the time of the next one."""
         delay = DELAYS[min(self.number, len(DELAYS) - 1)]
         self.number += 1
-        self.due = now + delay + JITTER * self._random(1)[0] / 256
+        self.due = now + delay + JITTER * min(delay, 1.0) * self._random(1)[0] / 256
         return self._initiate(now, offer)
 
     def answered(self, now: float, response: bytes, wait: float) -> tuple[int, Answer, SessionKeys] | None:
