@@ -24,15 +24,17 @@ class Worker:
 
     def __init__(self, pin: Pin) -> None:
         self.pin = pin
-        self.carried = 0
+        self.trains = self.carried = 0
         self.now = 1000.0
 
-    def carry(self, trains: int, rate: float) -> None:
+    def carry(self, trains: int, rate: float, size: int = 60000) -> None:
+        """`rate` is in bytes a second, `size` in bytes of a train."""
         for _ in range(trains):
-            self.carried += 1
-            self.now += 1 / rate
-            if self.carried >= self.pin.due:
-                self.pin.look(self.carried, self.now)
+            self.trains += 1
+            self.carried += size
+            self.now += size / rate
+            if self.trains >= self.pin.due:
+                self.pin.look(self.trains, self.carried, self.now)
 
 
 def where() -> set[int]:
@@ -52,7 +54,7 @@ def test_a_busy_worker_is_on_its_own_cpu_and_an_idle_one_is_not() -> None:
     assert where() == MINE
 
 
-def test_a_few_trains_now_and_then_let_it_go_and_many_bring_it_back() -> None:
+def test_a_little_now_and_then_lets_it_go_and_a_lot_brings_it_back() -> None:
     pin = Pin(OWN, MINE)
     worker = Worker(pin)
     pin.take()
@@ -60,6 +62,13 @@ def test_a_few_trains_now_and_then_let_it_go_and_many_bring_it_back() -> None:
     assert where() == MINE
     worker.carry(3 * WINDOW, 2 * BUSY)
     assert where() == {OWN}
+
+
+def test_many_small_trains_are_little() -> None:
+    pin = Pin(OWN, MINE)
+    pin.take()
+    Worker(pin).carry(3 * WINDOW, QUIET / 2, size=66)
+    assert where() == MINE
 
 
 def test_between_the_two_rates_it_stays_as_it_is() -> None:

@@ -35,7 +35,7 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
         counts[Count.DATAGRAMS] += trains.frames
         carried = counts[Count.TRAINS] = counts[Count.TRAINS] + len(trains)
         if carried >= pin.due:
-            pin.look(carried, time.monotonic())
+            pin.look(carried, counts[Count.BYTES], time.monotonic())
         frames = open_(batch, source)
         if frames is not None:
             write(frames)

@@ -49,7 +49,7 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
                 counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)
         sent = carried
         if counts[Count.TRAINS] >= pin.due:
-            pin.look(counts[Count.TRAINS], time.monotonic())
+            pin.look(counts[Count.TRAINS], counts[Count.BYTES], time.monotonic())
         if not poll(BEAT):
             pin.rest()
         drain(carry)

@@ -1,8 +1,10 @@
 """Where a worker runs: on a CPU of its own while it is busy, wherever it is woken while it is not.
 
-A busy worker gains by its CPU: caches stay warm, and the two workers share the load for certain. A lone frame loses by
-it: whoever brings the frame must first wake that CPU, and on a virtual machine this is a way through the hypervisor.
-Left free, the worker runs where the frame was brought, and a round trip takes two thirds of the time.
+A worker that copies a lot gains by its CPU: caches stay warm, and the two workers share the load for certain. A lone
+frame loses by it: whoever brings the frame must first wake that CPU, and on a virtual machine this is a way through the
+hypervisor. Left free, the worker runs where the frame was brought, and a round trip takes two thirds of the time.
+Floods of small frames and the acknowledgements of a bulk transfer lose by it too: they cost system calls and leave the
+caches alone, and do best wherever there is time. So what counts is bytes, not frames.
 """
 
 import os
@@ -11,8 +13,8 @@ from collections.abc import Set
 from tap2tap import log
 
 WINDOW = 64  # trains from one look to the next
-BUSY = 2000  # trains a second, and more, are carried on the own CPU
-QUIET = 1500  # trains a second, and fewer, wherever they come
+BUSY = 100e6  # bytes a second, and more, are carried on the own CPU
+QUIET = 75e6  # bytes a second, and fewer, wherever they come
 
 
 class Pin:
@@ -38,19 +40,19 @@ class Pin:
         self._pinned = True
         return True
 
-    def look(self, carried: int, now: float) -> None:
-        """Settle by the rate of the last trains: `carried` is their number so far, `now` in seconds.
+    def look(self, trains: int, carried: int, now: float) -> None:
+        """Settle by the rate of the last trains: so many so far, `carried` bytes in all; `now` is in seconds.
 
-        To be called when `due` has been carried.
+        To be called when `due` trains have been carried.
         """
-        trains, since = carried - self._carried, self._since
-        self._carried, self._since, self.due = carried, now, carried + WINDOW
+        amount, since = carried - self._carried, self._since
+        self._carried, self._since, self.due = carried, now, trains + WINDOW
         if since is None:
             return
         seconds = now - since
-        if trains > BUSY * seconds:
+        if amount > BUSY * seconds:
             self._move({self.cpu}, pinned=True)
-        elif trains < QUIET * seconds:
+        elif amount < QUIET * seconds:
             self._move(self._anywhere, pinned=False)
 
     def rest(self) -> None:

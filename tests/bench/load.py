@@ -102,16 +102,22 @@ def offer_datagrams(cable: Cable, seconds: float, mode: str, size: int, rate: fl
 
 
 def search(offer: Callable[[float | None], Load]) -> Outcome:
-    """Flood first, then rates upward from what arrived of that, until more offered is clearly less delivered."""
+    """Flood first, then rates upward from what arrived of that, until more offered is clearly less delivered.
+
+    At last half a step around the best one.
+    """
     best = flooded = offer(None)
-    rate = flooded.delivered
+    rate, favourite = flooded.delivered, 0.0
     for _ in range(STEPS):
         rate *= STEP
         if rate > flooded.sent:  # the generator does not give more
             break
         load = offer(rate)
         if load.delivered > best.delivered:
-            best = load
+            best, favourite = load, rate
         elif load.delivered < best.delivered * 0.85 or rate > best.delivered * 2:
             break
+    for rate in (favourite / STEP**0.5, favourite * STEP**0.5):
+        if 0 < rate <= flooded.sent:
+            best = max(best, offer(rate), key=lambda load: load.delivered)
     return Outcome(best, flooded)
