@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tap2tap.vnet import NO_OFFLOAD, VNET_LENGTH
 from tap2tap.workers.join import Joiner
+from tap2tap.workers.runs import Run
+from tap2tap.workers.singles import Single
 from tap2tap.workers.train import Batch
 from tests import frames
 from tests.frames import DF, TIMESTAMPS, Flow
@@ -21,9 +24,19 @@ def join_all(*trains: Sequence[bytes], vouched: bool = False, joiner: Joiner = J
     """The same for several trains; their batch must stay as it is."""
     frames.load(BATCH, *trains, vouched=vouched)
     before = bytes(BATCH.buffer)
-    written = [(b"".join(vector), count) for vector, count in joiner.join(BATCH)]
+    written = as_written(joiner.join(BATCH))
     assert bytes(BATCH.buffer) == before
     return written
+
+
+def as_written(pieces: Sequence[Run | Single]) -> list[tuple[bytes, int]]:
+    """What is written for each piece, and how many frames it stands for."""
+    return [
+        (NO_OFFLOAD + bytes(piece.whole)[VNET_LENGTH:], 1)
+        if isinstance(piece, Single)
+        else (b"".join(piece.vector), piece.frames)
+        for piece in pieces
+    ]
 
 
 def counts(written: Sequence[tuple[bytes, int]]) -> list[int]:

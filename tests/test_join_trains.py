@@ -10,7 +10,7 @@ from tap2tap.workers.join import Joiner
 from tap2tap.workers.train import Batch
 from tests import frames
 from tests.frames import Flow
-from tests.joining import BULK, JOINER, check, counts, join, make
+from tests.joining import BULK, JOINER, as_written, check, counts, join, make
 
 
 def test_a_super_frame_fits_into_an_ip_packet() -> None:
@@ -18,7 +18,7 @@ def test_a_super_frame_fits_into_an_ip_packet() -> None:
         mss = 9000
         cut = frames.segments(replace(BULK, version=version), bytes(13 * mss), mss)
         batch = frames.load(Batch(14 * 9200), cut, step=14 * 9200)
-        written = [(b"".join(vector), count) for vector, count in Joiner(udp=False).join(batch)]
+        written = as_written(Joiner(udp=False).join(batch))
         check(cut, written)
         assert counts(written)[0] == (room - 20) // mss
 

@@ -28,6 +28,7 @@ from tap2tap.workers.train import Batch
 from tests import frames
 from tests.conftest import lacking
 from tests.frames import ACK, CWR, ECE, FIN, MF, PSH, TIMESTAMPS, URG, Flow
+from tests.joining import as_written
 
 TUNSETIFF = 0x400454CA  # linux/if_tun.h
 TUNSETOFFLOAD = 0x400454D0
@@ -217,7 +218,7 @@ def test_what_the_joiner_writes_is_cut_into_the_same_frames(oracle: Oracle, case
 def join(cut: Sequence[bytes], *, vouched: bool = False) -> list[tuple[bytes, int]]:
     """What is written for these frames."""
     batch = frames.load(Batch(), cut, vouched=vouched)
-    return [(b"".join(vector), count) for vector, count in Joiner(udp=True).join(batch)]
+    return as_written(Joiner(udp=True).join(batch))
 
 
 flows = frames.flows().map(

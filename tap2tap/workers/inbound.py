@@ -9,9 +9,9 @@ from tap2tap.workers.join import Joiner
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.singles import singly
 from tap2tap.workers.stages import opener
-from tap2tap.workers.tap import TapWriter
 from tap2tap.workers.udp import Receiver
 from tap2tap.workers.worker import Cable
+from tap2tap.workers.writer import TapWriter
 
 
 def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:

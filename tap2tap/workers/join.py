@@ -7,7 +7,7 @@ RST or URG; a payload, a UDP checksum; and IPv4 ids that stand still only with D
 come back with ids other than they had.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from tap2tap.vnet import VIRTIO_NET_HDR_GSO_UDP_L4
 from tap2tap.workers.checksum import MalformedError
 from tap2tap.workers.headers import ACK, FIN, PSH, RST, SYN, U16, URG, Layout, locate
 from tap2tap.workers.runs import Run, Runs
-from tap2tap.workers.singles import Piece, cut
+from tap2tap.workers.singles import Single, cut
 from tap2tap.workers.train import ROWS, Batch, Train
 
 _SHORTEST = 14 + 20 + 8 + 1  # bytes of a joinable frame: Ethernet, IPv4, UDP, payload
@@ -42,10 +42,10 @@ class Joiner:
         self._runs: Callable[[Layout], Runs] = lru_cache(8)(Runs)
         self._groups: Callable[[tuple[Train, ...], int], list[tuple[Train, ...]]] = lru_cache(32)(_by_size)
 
-    def join(self, batch: Batch) -> list[Piece]:
-        """Return (vector, frames): what os.writev gets, a virtio_net_hdr first, and how many frames that stands for.
+    def join(self, batch: Batch) -> Sequence[Run | Single]:
+        """Return what is to be written, one after the other: runs of frames, and single ones between them.
 
-        Every frame of the batch is in exactly one vector, in order. A vector is valid until the next call or until the
+        Every frame of the batch is in exactly one of them, in order. They are valid until the next call or until the
         batch changes. The batch is only read. Raises nothing, whatever it holds.
         """
         trains = batch.trains
@@ -53,7 +53,7 @@ class Joiner:
         complete = False
         for group in self._groups(trains, len(batch.buffer)):
             complete = self._find(batch, group, runs) and group == trains
-        return [(run.vector, run.frames) for run in runs] if complete else _with_others(batch, runs)
+        return runs if complete else _with_others(batch, runs)
 
     def _find(self, batch: Batch, trains: tuple[Train, ...], found: list[Run]) -> bool:
         """Find the runs in trains of one size; whether they leave no frame out, and are in order."""
@@ -124,17 +124,17 @@ def _by_size(trains: tuple[Train, ...], room: int) -> list[tuple[Train, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _with_others(batch: Batch, runs: list[Run]) -> list[Piece]:
+def _with_others(batch: Batch, runs: list[Run]) -> list[Run | Single]:
     """The runs, and what is between them frame by frame."""
     by_train: dict[int, list[Run]] = {}
     for run in runs:
         by_train.setdefault(run.at, []).append(run)
-    pieces: list[Piece] = []
+    pieces: list[Run | Single] = []
     for train in batch.trains:
         singles, done = cut(batch, train), 0
         for run in sorted(by_train.get(train.at, []), key=lambda run: run.first):
             pieces += singles[done : run.first]
-            pieces.append((run.vector, run.frames))
+            pieces.append(run)
             done = run.first + run.frames
         pieces += singles[done:]
     return pieces

@@ -7,8 +7,8 @@ from typing import NoReturn
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.workers.peer import Address
 from tap2tap.workers.pin import Pin
+from tap2tap.workers.reader import TapReader
 from tap2tap.workers.stages import sealer
-from tap2tap.workers.tap import TapReader
 from tap2tap.workers.train import Batch
 from tap2tap.workers.udp import Sender
 from tap2tap.workers.worker import BEAT, Cable, poller

@@ -27,7 +27,7 @@ class SecureSeal:
         self._sealed = Batch()
         self._empty = Batch(1)
         self._empty.trains = Trains([Train(0, 0, 1, 0)])
-        self._geometries: dict[Batch, Geometry] = {}  # by what frames come in: the reader's batch, the splitter's, ours
+        self._geometries: dict[Batch, Geometry] = {}  # the reader's two batches, the splitter's, ours
         self._aead: wire.Aead | None = None
         self._cipher = wire.Cipher.AES_256_GCM
         self._nonces = wire.Nonces(self._cipher, ROWS)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tap2tap.vnet import VNET_LENGTH
+
 Bytes = npt.NDArray[np.uint8]
 
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS in linux/udp.h, before Linux 6.9 raised it to 128
@@ -25,6 +27,7 @@ STRIDE = (
     ROOM + 64
 )  # bytes from one read to the next in a batch's buffer; at a power of two they would share cache lines
 ROWS = TRAINS * MAX_SEGMENTS  # frames in a batch
+_MARGIN = 64  # bytes in front of the first frame: as many as the processor fetches at once, so all stay aligned
 
 
 class Train(NamedTuple):
@@ -69,19 +72,30 @@ class Trains(tuple[Train, ...]):
 class Batch:
     """One buffer and the trains in it. `buffer` and `array` are the same memory, allocated once, at the address `base`.
 
-    `vouched` says that the transport checksum of every frame is known to be right (this host computed it, or a peer
-    that has been authenticated says so).
+    In front of every frame, the first included, there is room for its virtio_net_hdr, so that one piece of memory
+    is enough to read or write it: see `with_header`. `vouched` says that the transport checksum of every frame is
+    known to be right (this host computed it, or a peer that has been authenticated says so).
     """
 
-    __slots__ = ("array", "base", "buffer", "trains", "vouched")
+    __slots__ = ("_memory", "array", "base", "buffer", "trains", "vouched")
 
     def __init__(self, capacity: int = (TRAINS + 1) * STRIDE) -> None:
         """Allocate it. The room behind the last train is never touched, but views of whole rows may reach into it."""
-        self.array: Bytes = np.zeros(capacity, np.uint8)
+        memory: Bytes = np.zeros(_MARGIN + capacity, np.uint8)
+        self._memory = memory.data
+        self.array: Bytes = memory[_MARGIN:]
         self.buffer = self.array.data
         self.base: int = self.array.ctypes.data
         self.trains = Trains()
         self.vouched = False
+
+    def with_header(self, at: int, size: int) -> memoryview:
+        """View a frame and the virtio_net_hdr in front of it. In a train that is the end of the frame before."""
+        return self._memory[_MARGIN + at - VNET_LENGTH : _MARGIN + at + size]
+
+    def headers(self, spacing: int, count: int) -> npt.NDArray[np.void]:
+        """View the virtio_net_hdr in front of each of `count` frames, the first at 0, one every `spacing` bytes."""
+        return np.ndarray((count,), f"V{VNET_LENGTH}", self._memory, _MARGIN - VNET_LENGTH, (spacing,))
 
     def datagrams(self) -> list[memoryview]:
         """Views of the datagrams, one each. For tests and slow paths: it allocates."""

@@ -1,6 +1,7 @@
 """What both workers are given, and what both do before their loops."""
 
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from tap2tap.counters import Block
 from tap2tap.endpoint import Endpoint
+from tap2tap.errors import TAP_GONE
 
 BEAT = 1000  # ms: an idle worker comes round its loop this often, which the supervisor takes for a sign of life
 
@@ -45,3 +47,9 @@ def poller(source: int | socket.socket, channel: socket.socket | None) -> select
     if channel is not None:
         poll.register(channel, select.POLLIN)
     return poll
+
+
+def end_if_gone(error: OSError) -> None:
+    """Raise SystemExit(TAP_GONE) if that is what the tap says when its device was deleted."""
+    if error.errno in (errno.EBADFD, errno.ENODEV):
+        raise SystemExit(TAP_GONE) from error
