@@ -5,6 +5,7 @@ and that is more than it takes to copy the frames of a whole train.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ class Places:
 
     def behind_the_first(self) -> Iterator[memoryview]:
         """Where the frames behind the first one are read to, each with its header."""
-        yield from self._behind
+        return chain(self._behind, self._more())  # no generator's step for each
+
+    def _more(self) -> Iterator[memoryview]:
         for number in range(len(self._behind) + 1, self.count):
             self._behind.append(self._source.with_header(number * self.spacing, ROOM))
             yield self._behind[-1]
