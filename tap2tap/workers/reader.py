@@ -41,7 +41,7 @@ class TapReader:
         self._header = self._headers[0]  # that of the first frame, which holds for the whole batch
         # Hostile traffic may come in every size.
         self._places: Callable[[int], Places] = lru_cache(16)(
-            lambda size: Places(self._batch, self._rows, size, self._most(size))
+            lambda size: Places(self._batch, self._rows, size, _GATHERED * self._room(size))
         )
         self._rest: list[tuple[int, int]] = []  # frames read that are not in the batch: place and size
         self._empty = False
@@ -159,10 +159,6 @@ class TapReader:
     def _room(self, size: int) -> int:
         """How many frames of that size a train may have."""
         return max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // (size + self._overhead)))
-
-    def _most(self, size: int) -> int:
-        """How many frames of that size are gathered."""
-        return _GATHERED * self._room(size)
 
     def _complete(self, batch: Batch) -> bool:
         start, offset = _CSUM.unpack_from(self._header, 6)
