@@ -207,7 +207,7 @@ class Host:
             self.heard_frames.add(frame)
         if not session.proved or counter < wire.CONTROL_COUNTERS:
             session.proved = True
-            self.act(self.link.proved(self.network.now, index, source))
+            self.act(self.link.proved(self.network.now, index, source, newest=True))
 
     def actions(self, kind: type) -> list[tuple[float, Action]]:
         return [(when, action) for when, action in self.log if isinstance(action, kind)]

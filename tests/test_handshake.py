@@ -52,23 +52,23 @@ def test_lengths_and_layout_are_those_of_the_specification() -> None:
     home, vps = make_ends()
     cookie = os.urandom(16)
     first = initiate(home, cookie=cookie).datagram
-    assert len(first) == handshake.INITIATION_LENGTH == 100 == wire.MAX_HANDSHAKE_LENGTH
+    assert len(first) == wire.INITIATION_LENGTH == 100 == wire.MAX_HANDSHAKE_LENGTH
     assert first[:20] == b"\x01\0\0\0" + cookie
     assert handshake.cookie_in(first) == cookie
     response, _ = Received(vps, first).respond(ANSWER, ephemeral=os.urandom(32))
-    assert len(response) == handshake.RESPONSE_LENGTH == 84
+    assert len(response) == wire.RESPONSE_LENGTH == 84
     assert response[:4] == b"\x02\x03\x02\x01"
     assert handshake.index_in(response) == OFFER.index
     challenge = handshake.challenge(vps, first, os.urandom(16))
-    assert len(challenge) == handshake.CHALLENGE_LENGTH == 36
+    assert len(challenge) == wire.CHALLENGE_LENGTH == 36
     assert challenge[:4] == b"\x03" + first[-16:-13]
-    assert handshake.is_initiation(first)
-    assert handshake.is_response(response)
-    assert handshake.is_challenge(challenge)
+    assert wire.is_initiation(first)
+    assert wire.is_response(response)
+    assert wire.is_challenge(challenge)
 
 
 def test_no_answer_is_larger_than_what_provoked_it() -> None:
-    assert max(handshake.RESPONSE_LENGTH, handshake.CHALLENGE_LENGTH) <= handshake.INITIATION_LENGTH
+    assert max(wire.RESPONSE_LENGTH, wire.CHALLENGE_LENGTH) <= wire.INITIATION_LENGTH
 
 
 def test_someone_with_only_the_specification_can_answer_us() -> None:

@@ -207,8 +207,8 @@ def test_a_proof_that_was_overtaken_does_not_bring_an_older_session_back() -> No
     for number, recording in enumerate(recordings(home, 2)):
         (one,) = (action for action in link.received(1.0 + number, recording, HOME) if isinstance(action, OpenReceive))
         opened.append(one.index)
-    assert any(isinstance(action, UseForSending) for action in link.proved(4.0, opened[1], HOME))
-    assert not any(isinstance(action, UseForSending) for action in link.proved(5.0, opened[0], HOME))
+    assert any(isinstance(action, UseForSending) for action in link.proved(4.0, opened[1], HOME, newest=True))
+    assert not any(isinstance(action, UseForSending) for action in link.proved(5.0, opened[0], HOME, newest=False))
     assert link.status().sessions == 2  # but it may still be received on
 
 
@@ -243,5 +243,5 @@ def test_a_data_datagram_given_to_the_link_is_ignored() -> None:
     for kind in (0, 4, 5, 6, 255):
         assert link.received(6.0, bytes([kind]) + bytes(99), HOME) == []
     assert link.received(6.0, b"", HOME) == []
-    assert link.proved(6.0, 77, HOME) == []
+    assert link.proved(6.0, 77, HOME, newest=True) == []
     assert link.tick(7.0, Traffic()) == []

@@ -82,7 +82,7 @@ class Keeper:
         for notice in self._ends["inbound"].notices():
             now = time.monotonic()
             if isinstance(notice, Proved):
-                self._do(self._link.proved(now, notice.index, notice.source))
+                self._do(self._link.proved(now, notice.index, notice.source, newest=True))
             else:
                 self._do(self._link.received(now, notice.datagram, notice.source))
 

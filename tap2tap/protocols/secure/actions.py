@@ -22,11 +22,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class OpenReceive:
-    """The inbound worker is to accept data datagrams with this index, beside those it accepts already."""
+    """The inbound worker is to accept data datagrams with this index, beside those it accepts already.
+
+    From `until` on, seconds of the link's clock, it accepts none, whether it hears of the supervisor or not.
+    """
 
     index: int
     cipher: Cipher
     key: bytes = field(repr=False)
+    until: float = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,15 @@ class CloseReceive:
 class UseForSending:
     """The outbound worker is to seal with this key from now on, and to forget the one before.
 
-    `index` is the peer's, for the header; the worker's counters begin at `first_counter`.
+    `index` is the peer's, for the header; the worker's counters begin at `first_counter`. From `until` on, seconds of
+    the link's clock, it seals nothing, whether it hears of the supervisor or not.
     """
 
     index: int
     cipher: Cipher
     key: bytes = field(repr=False)
     first_counter: int = CONTROL_COUNTERS
+    until: float = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from tap2tap.protocols.secure.handshake import (
     index_in,
 )
 from tap2tap.protocols.secure.limits import COOKIE_LIFE
+from tap2tap.protocols.secure.mac import WAITING
 from tap2tap.protocols.secure.noise import KEY_LENGTH
 
 # Seconds from attempt to attempt; the last one for ever. The first are short, as two ends are often started together,
 # and the one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST).
 DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
 JITTER: Final = 1 / 3  # of a delay, at most, and of a second, on top: two ends that start together do not stay in step
-WAITING: Final = 4  # initiations that may wait for their response
 COOKIE_USE: Final = COOKIE_LIFE - 20.0  # seconds after which a cookie may no longer be honoured when it arrives
 
 

@@ -9,13 +9,13 @@ message costs one hash; and it differs by direction, so a message that is sent b
 """
 
 import hashlib
-import hmac
 import struct
 from dataclasses import dataclass, field
 from typing import Final
 
 from tap2tap.keys import CableKeys
 from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.mac import MAC_LENGTH, mac, matches
 from tap2tap.protocols.secure.noise import HandshakeState, NoiseError, diffie_hellman, public_of
 from tap2tap.protocols.secure.wire import Cipher
 
@@ -23,17 +23,12 @@ NOISE_NAME: Final = "Noise_KKpsk0_25519_ChaChaPoly_BLAKE2s"
 LABEL: Final = b"tap2tap secure 1"  # the protocol and its version; another version shares no transcript with this one
 MAC_LABEL: Final = LABEL + b" mac"
 
-MAC_LENGTH: Final = 16
 COOKIE_LENGTH: Final = 16
 NO_COOKIE: Final = bytes(COOKIE_LENGTH)
 
 _FRONT: Final = struct.Struct("<B3s16s")  # type, zeros, cookie
 _OFFER: Final = struct.Struct("<3sBH10x")  # index, flags, keepalive; the rest is zero, and ignored when read
 _ANSWER: Final = struct.Struct("<3sBH10x")  # index, cipher, keepalive
-_NOISE_LENGTH: Final = 32 + _OFFER.size + 16
-INITIATION_LENGTH: Final = _FRONT.size + _NOISE_LENGTH + MAC_LENGTH
-RESPONSE_LENGTH: Final = 4 + _NOISE_LENGTH + MAC_LENGTH
-CHALLENGE_LENGTH: Final = 4 + COOKIE_LENGTH + MAC_LENGTH
 
 FLAG_HARDWARE_AES: Final = 1
 
@@ -70,27 +65,27 @@ class Identity:
     Raises NoiseError for a peer key of low order (read_keys refuses those before).
     """
 
-    __slots__ = ("_own_mac", "_peer", "_peer_mac", "_private", "_psk")
+    __slots__ = ("_own_mac_key", "_peer", "_private", "_psk", "peer_mac_key")
 
     def __init__(self, keys: CableKeys) -> None:
         self._private, self._peer, self._psk = keys.private, keys.peer, keys.psk
         secret = diffie_hellman(keys.private, keys.peer)
         own = public_of(keys.private)
-        self._own_mac = hashlib.blake2s(MAC_LABEL + keys.psk + own + keys.peer, key=secret).digest()
-        self._peer_mac = hashlib.blake2s(MAC_LABEL + keys.psk + keys.peer + own, key=secret).digest()
+        self._own_mac_key = hashlib.blake2s(MAC_LABEL + keys.psk + own + keys.peer, key=secret).digest()
+        # That of what the peer sends: it may be given to whoever sorts datagrams, who can make no session with it.
+        self.peer_mac_key: bytes = hashlib.blake2s(MAC_LABEL + keys.psk + keys.peer + own, key=secret).digest()
 
     def sign(self, message: bytes, context: bytes = b"") -> bytes:
         """Return the message with its mac; `context` is hashed too but not sent."""
-        return message + _mac(self._own_mac, message + context)
+        return message + mac(self._own_mac_key, message, context)
 
     def is_from_peer(self, datagram: bytes, context: bytes = b"") -> bool:
         """Tell whether the mac at the end is one that only the peer can make."""
-        expected = _mac(self._peer_mac, datagram[:-MAC_LENGTH] + context)
-        return hmac.compare_digest(expected, datagram[-MAC_LENGTH:])
+        return matches(self.peer_mac_key, datagram, context)
 
     def is_our_own(self, datagram: bytes) -> bool:
         """Tell whether this end, or another that uses the same key file, made the datagram."""
-        return hmac.compare_digest(_mac(self._own_mac, datagram[:-MAC_LENGTH]), datagram[-MAC_LENGTH:])
+        return matches(self._own_mac_key, datagram)
 
     def noise(self, *, initiator: bool, front: bytes) -> HandshakeState:
         """Begin a Noise handshake; the bytes in front of the first Noise message belong to its prologue."""
@@ -166,21 +161,6 @@ class Received:
         return datagram, SessionKeys(*self._state.split())
 
 
-def is_initiation(datagram: bytes) -> bool:
-    """Tell whether type, reserved bytes and length are those of an initiation."""
-    return len(datagram) == INITIATION_LENGTH and datagram[:4] == b"\x01\0\0\0"
-
-
-def is_response(datagram: bytes) -> bool:
-    """Tell whether type and length are those of a response."""
-    return len(datagram) == RESPONSE_LENGTH and datagram[0] == wire.TYPE_RESPONSE
-
-
-def is_challenge(datagram: bytes) -> bool:
-    """Tell whether type and length are those of a challenge."""
-    return len(datagram) == CHALLENGE_LENGTH and datagram[0] == wire.TYPE_CHALLENGE
-
-
 def cookie_in(initiation: bytes) -> bytes:
     """Return the cookie field of an initiation, NO_COOKIE if it has none."""
     return initiation[4 : 4 + COOKIE_LENGTH]
@@ -193,14 +173,10 @@ def index_in(response: bytes) -> int:
 
 def challenge(identity: Identity, initiation: bytes, cookie: bytes) -> bytes:
     """Build the challenge to an initiation: `try again, with this cookie`."""
-    mac = initiation[-MAC_LENGTH:]
-    return identity.sign(bytes([wire.TYPE_CHALLENGE]) + mac[:3] + cookie, mac)
+    about = initiation[-MAC_LENGTH:]
+    return identity.sign(bytes([wire.TYPE_CHALLENGE]) + about[:3] + cookie, about)
 
 
 def choose_cipher(ours: bool, theirs: bool) -> Cipher:
     """Settle the cipher: AES-256-GCM only where both ends have hardware for it."""
     return Cipher.AES_256_GCM if ours and theirs else Cipher.CHACHA20_POLY1305
-
-
-def _mac(key: bytes, message: bytes) -> bytes:
-    return hashlib.blake2s(message, key=key, digest_size=MAC_LENGTH).digest()

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from tap2tap.protocols.secure.handshake import COOKIE_LENGTH, MAC_LENGTH, NO_COOKIE, cookie_in
+from tap2tap.protocols.secure.handshake import COOKIE_LENGTH, NO_COOKIE, cookie_in
+from tap2tap.protocols.secure.mac import MAC_LENGTH
 
 HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
 HANDSHAKE_BURST: Final = 5.0

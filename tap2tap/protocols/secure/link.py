@@ -22,12 +22,13 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
 from tap2tap.protocols.secure.actions import Action, Note, Send, SendKeepalive, Status, Timers, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
-from tap2tap.protocols.secure.handshake import Identity, Offer, is_challenge, is_initiation, is_response
+from tap2tap.protocols.secure.handshake import Identity, Offer
 from tap2tap.protocols.secure.limits import Sparingly
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.responder import Responder
 from tap2tap.protocols.secure.sessions import Kind, Session, Sessions
+from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response
 
 REKEY_JITTER: Final = 1 / 40  # of the rekey time
 
@@ -103,15 +104,17 @@ class Link:
                 self._refuse(now, datagram, source)
         return self._done()
 
-    def proved(self, now: float, index: int, source: Endpoint) -> list[Action]:
+    def proved(self, now: float, index: int, source: Endpoint, *, newest: bool) -> list[Action]:
         """Hear from the inbound worker that an authentic, fresh datagram came in on a session.
 
         Wanted for the first on each session, and for each whose counter is below CONTROL_COUNTERS; more do no harm.
-        `source` is where it came from.
+        `source` is where it came from, and says where the peer is if it was the `newest` datagram of the newest proved
+        session: one that was held back or overtaken says nothing about that.
         """
         session = self._sessions.get(index)
         if session is not None:
-            self._todo += self._presence.hear(now, source)
+            if newest:
+                self._todo += self._presence.hear(now, source)
             if not session.initiator and (confirmation := session.control_keepalive()):
                 self._todo.append(Send(confirmation, source))
             if session.kind is not Kind.PROVED:

@@ -85,7 +85,7 @@ class Sessions:
         self._open[session.index] = session
         return [
             *self._make_room(session.kind, session),
-            OpenReceive(session.index, session.cipher, session.keys.receive),
+            OpenReceive(session.index, session.cipher, session.keys.receive, until=self._reject_at(session)),
         ]
 
     def prove(self, session: Session) -> list[Action]:
@@ -100,7 +100,7 @@ class Sessions:
         self.replaced += current is not None
         self.current = session
         return [
-            UseForSending(session.peer_index, session.cipher, session.keys.send),
+            UseForSending(session.peer_index, session.cipher, session.keys.send, until=self._stop_at(session)),
             *self._make_room(Kind.PROVED, session),
         ]
 
@@ -128,11 +128,15 @@ class Sessions:
         return len(self._open)
 
     def _end(self, session: Session) -> float:
-        proved = session.kind is Kind.PROVED
-        return session.established + (self._timers.reject_after if proved else self._timers.unproved_life)
+        if session.kind is Kind.PROVED:
+            return self._reject_at(session)
+        return session.established + self._timers.unproved_life
+
+    def _reject_at(self, session: Session) -> float:
+        return session.established + self._timers.reject_after
 
     def _stop_at(self, session: Session) -> float:
-        return session.established + self._timers.reject_after - self._timers.stop_before_reject
+        return self._reject_at(session) - self._timers.stop_before_reject
 
     def _make_room(self, kind: Kind, keep: Session) -> list[Action]:
         room = [session for session in self if session.kind is kind]

@@ -25,7 +25,10 @@ TYPE_CHALLENGE: Final = 3
 TYPE_DATA: Final = 4
 TYPE_DATA_VOUCHED: Final = 5  # the sender vouches for the transport checksum of the frame
 HANDSHAKE_TYPES: Final = frozenset({TYPE_INITIATION, TYPE_RESPONSE, TYPE_CHALLENGE})
-MAX_HANDSHAKE_LENGTH: Final = 100  # bytes; a longer datagram of a handshake type is not one
+INITIATION_LENGTH: Final = 100  # bytes
+RESPONSE_LENGTH: Final = 84
+CHALLENGE_LENGTH: Final = 36
+MAX_HANDSHAKE_LENGTH: Final = INITIATION_LENGTH  # a longer datagram of a handshake type is not one
 
 HEADER_LENGTH: Final = 8
 TAG_LENGTH: Final = 16
@@ -62,6 +65,21 @@ def aead(cipher: Cipher, key: bytes) -> Aead:
 def nonce(cipher: Cipher, counter: int) -> bytes:
     """Return the 12-byte nonce of one datagram (Noise, sections 12.3 and 12.4: each cipher has its byte order)."""
     return bytes(4) + counter.to_bytes(8, "big" if cipher is Cipher.AES_256_GCM else "little")
+
+
+def is_initiation(datagram: bytes | memoryview) -> bool:
+    """Tell whether type, reserved bytes and length are those of an initiation."""
+    return len(datagram) == INITIATION_LENGTH and datagram[:4] == b"\x01\0\0\0"
+
+
+def is_response(datagram: bytes | memoryview) -> bool:
+    """Tell whether type and length are those of a response."""
+    return len(datagram) == RESPONSE_LENGTH and datagram[0] == TYPE_RESPONSE
+
+
+def is_challenge(datagram: bytes | memoryview) -> bool:
+    """Tell whether type and length are those of a challenge."""
+    return len(datagram) == CHALLENGE_LENGTH and datagram[0] == TYPE_CHALLENGE
 
 
 def header(kind: int, index: int, counter: int) -> bytes:
