@@ -1,33 +1,38 @@
-"""The counter block: one memory-mapped file a tunnel, in which workers, supervisor and `stats` share facts.
+"""The counter block: one file a tunnel, from which `tap2tap stats` reads what supervisor and workers count.
+
+It is a copy, which the supervisor renews when the file is opened, of slots of the memory that they share
+(tap2tap.memory): nobody maps it, and nobody reads a decision back from it. So whatever happens to the file, the tunnel
+does not notice. It belongs to who started the tunnel, and every local user may read it. The supervisor holds a POSIX
+lock on it for as long as it lives, which is how a reader tells a live block from one that is left behind: a supervisor
+that has given up its privileges cannot remove a file of root, so the next one does.
 
 The file is an array of aligned 64-bit slots in the byte order of the host: a header, then one group for each worker.
-Every slot has one writer at a time, so no lock is needed: a store through `memoryview.cast("Q")` is one aligned
-8-byte write. Any local user may read it. The supervisor holds a POSIX lock on it for as long as it lives, which is
-how a reader tells a live block from one that a killed supervisor left behind.
 """
 
 import contextlib
 import fcntl
-import mmap
 import os
+import stat
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from enum import IntEnum, auto
 from pathlib import Path
 from typing import NamedTuple
 
-from tap2tap.errors import StartError
+from tap2tap import clock
 
 MAGIC = int.from_bytes(b"TAP2TAP\0", "little")
-VERSION = 1
+VERSION = 2
 FOLDER = Path("/dev/shm")  # noqa: S108  (world-writable and sticky by design: names there are random, see create)
 PREFIX = "tap2tap-"
 
 HEADER_SLOTS = 64
-SESSIONS = 32  # that may be open at a time, with room to spare
-WORKER_SLOTS = 128
-SLOTS = HEADER_SLOTS + 2 * WORKER_SLOTS
+SHOWN = 64  # slots of a worker
+SLOTS = HEADER_SLOTS + 2 * SHOWN
+
+PATIENCE = 0.1  # seconds that a reader waits until the supervisor has renewed the block
 
 
 class Slot:
@@ -36,7 +41,7 @@ class Slot:
     MAGIC = 0
     VERSION = 1
     PID = 2
-    STARTED = 3  # CLOCK_MONOTONIC, ns
+    STARTED = 3  # CLOCK_BOOTTIME, ns
     STATE = 4  # a State
     NETNS_DEVICE = 5
     NETNS_INODE = 6
@@ -44,11 +49,12 @@ class Slot:
     INTERFACE = 8  # 16 bytes
     LOCAL = 10  # an endpoint of 4 slots
     PEER = 14  # an endpoint of 4 slots; the inbound worker writes it in server mode
-    PEER_HEARD = 18  # CLOCK_MONOTONIC, ns; 0 is never; the inbound worker writes it
+    PEER_HEARD = 18  # CLOCK_BOOTTIME, ns; 0 is never; the inbound worker writes it
     LINK = 19  # a Link
     CIPHER = 20  # of the session in use; 0 is none
-    HANDSHAKE = 21  # CLOCK_MONOTONIC, ns, of the session in use; 0 is never
+    HANDSHAKE = 21  # CLOCK_BOOTTIME, ns, of the session in use; 0 is never
     REKEYS = 22
+    PUBLISHED = 23  # CLOCK_BOOTTIME, ns: when this copy was made
 
 
 class State(IntEnum):
@@ -83,9 +89,7 @@ class Count:
     SUPER_FRAME_FRAMES = 9  # frames that those stood for
     FALLBACKS = 10  # trains and super-frames that had to go piece by piece
     KEEPALIVES = 11  # sent by the outbound worker, received by the inbound one
-    MAIL = 12  # goes up with every order of the supervisor, who writes it
-    DROPPED = 13  # the first of one slot for each Drop, in its order
-    SESSION = 64  # the first of SESSIONS: behind the newest counter of a session; the supervisor begins each
+    DROPPED = 12  # the first of one slot for each Drop, in its order
 
 
 class Drop(IntEnum):
@@ -110,101 +114,134 @@ class Drop(IntEnum):
 Counts = memoryview  # of format "Q": the group of one worker
 
 
-class Block(NamedTuple):
-    """A mapped counter block. The supervisor's `fd` holds the lock, for as long as it lives."""
+class Reading(NamedTuple):
+    """A copy of one counter block."""
 
-    fd: int
     path: Path
     slots: memoryview  # format "Q", SLOTS long
 
     @property
     def outbound(self) -> Counts:
         """The group of the outbound worker."""
-        return self.slots[HEADER_SLOTS : HEADER_SLOTS + WORKER_SLOTS]
+        return self.slots[HEADER_SLOTS : HEADER_SLOTS + SHOWN]
 
     @property
     def inbound(self) -> Counts:
         """The group of the inbound worker."""
-        return self.slots[HEADER_SLOTS + WORKER_SLOTS :]
+        return self.slots[HEADER_SLOTS + SHOWN :]
 
 
-def create(owner: int | None = None, folder: Path = FOLDER) -> Block:
-    """Make, map and lock a block of zeros that `owner` (a uid) may remove. Raises StartError.
+class Block:
+    """The counter block of a running supervisor, who alone may close it: that gives up the lock."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.path = path
+        self._fd = fd
+
+    def write(self, slots: memoryview) -> None:
+        """Renew it: SLOTS slots, with the magic number in them. A file that cannot be written stays as it is."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, slots, 0)
+
+    def close(self) -> None:
+        """Remove the file where that is permitted, and let go of it."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        os.close(self._fd)
+
+
+def create(folder: Path = FOLDER) -> Block:
+    """Make and lock a block of zeros, all of its space allocated. Raises OSError.
 
     The file appears under its final name only when it is locked, so that nobody takes it for a stale one.
     """
+    fd, draft = tempfile.mkstemp(prefix="." + PREFIX, dir=folder)
+    path = folder / (PREFIX + Path(draft).name.removeprefix("." + PREFIX))
     try:
-        fd, draft = tempfile.mkstemp(prefix="." + PREFIX, dir=folder)
+        os.posix_fallocate(fd, 0, SLOTS * 8)
         os.fchmod(fd, 0o644)
-        os.ftruncate(fd, SLOTS * 8)
-        if owner is not None and owner != os.geteuid():
-            os.fchown(fd, owner, -1)
-        slots = memoryview(mmap.mmap(fd, SLOTS * 8)).cast("Q")
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path = folder / (PREFIX + Path(draft).name.removeprefix("." + PREFIX))
         Path(draft).rename(path)
+    except OSError:
+        os.close(fd)
+        Path(draft).unlink(missing_ok=True)
+        raise
+    return Block(fd, path)
+
+
+def why_none(folder: Path = FOLDER) -> str | None:
+    """Why a tunnel cannot have a counter block in `folder`; None if it can, as far as one sees."""
+    try:
+        where = os.statvfs(folder)
     except OSError as error:
-        raise StartError(f"cannot make the counter block in {folder}: {error.strerror}") from error
-    slots[Slot.VERSION] = VERSION
-    slots[Slot.PID] = os.getpid()
-    slots[Slot.MAGIC] = MAGIC
-    return Block(fd, path, slots)
+        return f"{folder}: {error.strerror}"
+    if where.f_flag & os.ST_RDONLY:
+        return f"{folder} is read-only"
+    return f"{folder} is full" if where.f_blocks and not (where.f_bavail and where.f_favail) else None
 
 
-def store_name(block: Block, interface: str) -> None:
+def store_name(slots: memoryview, interface: str) -> None:
     """Write the name of the interface, at most 15 bytes."""
     name = interface.encode().ljust(16, b"\0")
-    block.slots[Slot.INTERFACE], block.slots[Slot.INTERFACE + 1] = struct.unpack("<QQ", name)
+    slots[Slot.INTERFACE], slots[Slot.INTERFACE + 1] = struct.unpack("<QQ", name)
 
 
-def load_name(block: Block) -> str:
+def load_name(slots: memoryview) -> str:
     """Read the name of the interface; anything unprintable in it is replaced."""
-    packed = struct.pack("<QQ", block.slots[Slot.INTERFACE], block.slots[Slot.INTERFACE + 1])
+    packed = struct.pack("<QQ", slots[Slot.INTERFACE], slots[Slot.INTERFACE + 1])
     text = packed.split(b"\0", 1)[0].decode(errors="replace")
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def remove(block: Block) -> None:
-    """Unlink the block's file; those that have it mapped keep it."""
-    with contextlib.suppress(OSError):
-        block.path.unlink()
-
-
-def live(folder: Path = FOLDER) -> Iterator[Block]:
-    """Copy every block in `folder` whose supervisor lives. The caller closes each `fd`.
-
-    A copy, as whoever maps a file is killed when its owner cuts it short, and anyone may put a file here.
-    """
-    for path, fd, alive in _files(folder):
-        if not alive:
-            os.close(fd)
-            continue
-        data = b""
-        with contextlib.suppress(OSError):  # a folder, a pipe
-            data = os.pread(fd, SLOTS * 8, 0)
-        slots = memoryview(data.ljust(SLOTS * 8, b"\0")).cast("Q")
-        if slots[Slot.MAGIC] == MAGIC and slots[Slot.VERSION] == VERSION:
-            yield Block(fd, path, slots)
-        else:
-            os.close(fd)
+def live(folder: Path = FOLDER) -> Iterator[Reading]:
+    """Copy every block in `folder` whose supervisor lives, with the counts of this moment where it can be had."""
+    deadline = clock.now() + PATIENCE  # for all of them: some may be forged
+    for path, fd in _files(folder):
+        if _locked(fd) and (slots := _fresh(fd, deadline)):
+            yield Reading(path, slots)
 
 
 def sweep(folder: Path = FOLDER) -> None:
-    """Remove the blocks of dead supervisors, as far as this user may."""
-    for path, fd, alive in _files(folder):
-        os.close(fd)
-        if not alive:
+    """Remove the blocks of dead supervisors, as far as this user may: its own, and nothing else of that name."""
+    for path, fd in _files(folder):
+        if os.fstat(fd).st_uid == os.geteuid() and not _locked(fd) and _read(fd):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, int, bool]]:
+def _files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """The files of a block's name and length, each open until the next is asked for. Anyone may put one there."""
     for path in sorted(folder.glob(PREFIX + "*")):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             continue
-        yield path, fd, _locked(fd)
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode) and status.st_size == SLOTS * 8:
+                yield path, fd
+        finally:
+            os.close(fd)
+
+
+def _fresh(fd: int, deadline: float) -> memoryview | None:
+    """A copy of the block in a file, one made from now on if there is such by `deadline`; None if it is none."""
+    opened = clock.now_ns()
+    while (slots := _read(fd)) and slots[Slot.PUBLISHED] < opened and clock.now() < deadline:
+        time.sleep(PATIENCE / 100)
+    return slots
+
+
+def _read(fd: int) -> memoryview | None:
+    """A copy of the block in a file; None if it is none."""
+    try:
+        data = os.pread(fd, SLOTS * 8, 0)
+    except OSError:
+        return None
+    if len(data) < SLOTS * 8:  # cut short just now
+        return None
+    slots = memoryview(data).cast("Q")
+    return slots if (slots[Slot.MAGIC], slots[Slot.VERSION]) == (MAGIC, VERSION) else None
 
 
 def _locked(fd: int) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 
-from tap2tap import counters, endpoint
+from tap2tap import clock, counters, endpoint
 from tap2tap.arguments import Parser
-from tap2tap.counters import Block, Count, Counts, Drop, Link, Slot, State
+from tap2tap.counters import Count, Counts, Drop, Link, Reading, Slot, State
 from tap2tap.errors import OK, NoTunnelError
 from tap2tap.render import render
 
@@ -70,48 +70,58 @@ def stats(argv: Sequence[str]) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    before: dict[int, Facts] = {}
+    known: dict[int, tuple[Facts | None, Facts]] = {}  # the last two copies of each tunnel's counts, by pid
     while True:
         tunnels = [facts for facts in read(everywhere=options.all) if options.interface in (None, facts["interface"])]
         if options.json:
             print(json.dumps(tunnels, indent=None if options.watch else 2), flush=True)
         elif tunnels:
-            screen = "\n".join(render(facts, before.get(facts["pid"])) for facts in tunnels)
+            known = {facts["pid"]: _follow(known.get(facts["pid"]), facts) for facts in tunnels}
+            screen = "\n".join(render(facts, known[facts["pid"]][0]) for facts in tunnels)
             print((_CLEAR if options.watch and sys.stdout.isatty() else "") + screen, end="", flush=True)
         if not tunnels:
             named = f" named {options.interface}" if options.interface else ""
             where = "" if options.all else " in this network namespace (--all looks in every one)"
-            raise NoTunnelError(f"no tunnel{named} runs{where}")
+            blind = counters.why_none()
+            reason = f"; one that does could not be seen: {blind}" if blind else ""
+            raise NoTunnelError(f"no tunnel{named} runs{where}{reason}")
         if not options.watch:
             return OK
-        before = {facts["pid"]: facts for facts in tunnels}
         time.sleep(options.watch)
+
+
+def _follow(known: tuple[Facts | None, Facts] | None, facts: Facts) -> tuple[Facts | None, Facts]:
+    """The copy of the counts before that in `facts`, for rates, and that one."""
+    if known is None:
+        return None, facts
+    before, newest = known
+    return (newest, facts) if before is None or facts["counted_seconds"] != newest["counted_seconds"] else known
 
 
 def read(*, everywhere: bool) -> list[Facts]:
     """Read the tunnels of this network namespace, or of every one, sorted by interface."""
     netns = os.stat("/proc/self/ns/net")
     here = netns.st_dev, netns.st_ino
-    found = []
-    for block in counters.live():
-        if everywhere or (block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE]) == here:
-            found.append(describe(block))
-        os.close(block.fd)
+    found = [
+        describe(block)
+        for block in counters.live()
+        if everywhere or (block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE]) == here
+    ]
     return sorted(found, key=lambda facts: (facts["interface"], facts["pid"]))
 
 
-def describe(block: Block) -> Facts:
+def describe(block: Reading) -> Facts:
     """Everything that one block says."""
     slots = block.slots
     peer, local = endpoint.load(slots, Slot.PEER), endpoint.load(slots, Slot.LOCAL)
-    now = time.monotonic_ns()
+    now = clock.now_ns()
     heard = slots[Slot.PEER_HEARD]
     try:
         state = State(slots[Slot.STATE]).name.lower()
     except ValueError:
         state = "unknown"
     return {
-        "interface": counters.load_name(block),
+        "interface": counters.load_name(slots),
         "pid": slots[Slot.PID],
         "state": state,
         "mtu": slots[Slot.MTU],
@@ -120,6 +130,7 @@ def describe(block: Block) -> Facts:
         "peer_heard_seconds": round((now - heard) / 1e9, 3) if heard else None,
         "session": _session(slots, now),
         "uptime_seconds": round((now - slots[Slot.STARTED]) / 1e9, 3),
+        "counted_seconds": round((slots[Slot.PUBLISHED] - slots[Slot.STARTED]) / 1e9, 3),  # the uptime of the counts
         "workers": {"outbound": _worker(block.outbound), "inbound": _worker(block.inbound)},
     }
 

@@ -10,14 +10,13 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tap2tap import counters, log
-from tap2tap.counters import Block, Count, Drop, Slot
+from tap2tap import log, memory
+from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import (
     SO_RCVBUFFORCE,
     SO_SNDBUFFORCE,
@@ -30,6 +29,7 @@ from tap2tap.endpoint import (
     store,
 )
 from tap2tap.lab import Host, wait_for
+from tap2tap.memory import Memory
 from tap2tap.vnet import NO_OFFLOAD, VNET_LENGTH
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
@@ -75,9 +75,10 @@ class Lone:
         self.tap, self._tap = (roomy(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         self.sock = self.udp()
         self.peer = self.udp()
-        self._folder = tempfile.TemporaryDirectory()
-        self.block = counters.create(folder=Path(self._folder.name))
-        self.counts = self.block.outbound if direction == "outbound" else self.block.inbound
+        self._shared = os.memfd_create("memory")  # stands in for the anonymous memory, which only a fork could share
+        os.truncate(self._shared, memory.SIZE)
+        self.memory = mapped(self._shared)
+        self.counts = self.memory.outbound if direction == "outbound" else self.memory.inbound
         self._facts = {"mtu": 1458, "keepalive": 0, "offload": False, "trains": True, "join_udp": True} | cable
         self._facts["remote"] = remote
         if self._facts["trains"]:
@@ -94,18 +95,18 @@ class Lone:
         return sock
 
     def point_at(self, peer: Endpoint) -> None:
-        """Write the peer into the counter block."""
-        store(self.block.slots, Slot.PEER, peer)
+        """Write the peer into the memory."""
+        store(self.memory.slots, Slot.PEER, peer)
 
     @property
     def known(self) -> Endpoint | None:
-        """The peer that the counter block names."""
-        return load(self.block.slots, Slot.PEER)
+        """The peer that the memory names."""
+        return load(self.memory.slots, Slot.PEER)
 
     def start(self) -> Self:
         """Start the process."""
         self._tap.setblocking(False)
-        fds = [self._tap.fileno(), self.sock.fileno(), self.block.fd]
+        fds = [self._tap.fileno(), self.sock.fileno(), self._shared]
         argv = [sys.executable, "-m", "tests.lone", self.direction, json.dumps(self._facts), *map(str, fds)]
         if self.host:
             argv = self.host.command(argv)
@@ -165,19 +166,23 @@ class Lone:
             self.process.wait()
         for sock in (self.tap, self._tap, self.sock, self.peer):
             sock.close()
-        os.close(self.block.fd)
-        self._folder.cleanup()
+        os.close(self._shared)
+
+
+def mapped(fd: int) -> Memory:
+    """The memory in a file; `fd` stays the caller's."""
+    return Memory(memoryview(mmap.mmap(fd, memory.SIZE)).cast("Q"))
 
 
 def main(argv: Sequence[str]) -> None:
-    """Be the worker: DIRECTION FACTS TAP SOCKET BLOCK, the last three being descriptors."""
+    """Be the worker: DIRECTION FACTS TAP SOCKET MEMORY, the last three being descriptors."""
     facts = json.loads(argv[1])
     tap, sock, fd = map(int, argv[2:])
-    block = Block(fd, Path(), memoryview(mmap.mmap(fd, counters.SLOTS * 8)).cast("Q"))
-    facts["remote"] = load(block.slots, Slot.PEER) if facts["remote"] else None
+    shared = mapped(fd)
+    facts["remote"] = load(shared.slots, Slot.PEER) if facts["remote"] else None
     log.setup(argv[0], log.WARNING)
     loop = outbound if argv[0] == "outbound" else inbound
-    cable = Cable(name="lone", tap=tap, sock=socket.socket(fileno=sock), block=block, **facts)
+    cable = Cable(name="lone", tap=tap, sock=socket.socket(fileno=sock), memory=shared, **facts)
     loop(cable, Pin(min(os.sched_getaffinity(0)), os.sched_getaffinity(0)), None)
 
 

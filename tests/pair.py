@@ -1,18 +1,19 @@
-"""The seal and the open stage of the secure protocol in one process, on one counter block, under a test's orders."""
+"""The seal and the open stage of the secure protocol in one process, on one memory, under a test's orders."""
 
+import dataclasses
 import ipaddress
-import os
 import random
 import socket
 import struct
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
-from tap2tap import counters, endpoint
+from tap2tap import counters, endpoint, memory
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import Endpoint
+from tap2tap.memory import SESSIONS, Private
+from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.mac import mac
 from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher
 from tap2tap.workers.open import SecureOpen
@@ -23,23 +24,23 @@ from tests.frames import contents, load, trains_of
 HERE = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234).raw(socket.AF_INET)
 THERE = Endpoint(ipaddress.ip_address("198.51.100.7"), 4321).raw(socket.AF_INET)
 LONGEST = 9022  # bytes of a frame
+PEER_KEY = bytes(range(32))  # of the mac of the peer's handshakes
 
 
 class Pair:
-    """Both stages on one counter block, as if their supervisor ran both ends; `replace` is what a killed one gets."""
+    """Both stages on one memory, as if their supervisor ran both ends; `replace` is what a killed one gets."""
 
     def __init__(self, stack: ExitStack) -> None:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        self.block = counters.create(folder=Path(folder))
-        stack.callback(os.close, self.block.fd)
+        self.memory = memory.create()
         self._stack = stack
         self._batch = Batch()  # the tap reader's
-        self.live: dict[tuple[Task, int], Order] = {}
+        self.number = 0  # of the newest session
+        self.live = {(Task.PEER_MAC, 0): Order(Task.PEER_MAC, key=PEER_KEY)}
         self.replace()
 
     def replace(self) -> None:
         """Start workers, for the first time or behind dead ones, and tell them what lives."""
-        out, into = self.block.outbound, self.block.inbound
+        out, into = self.memory.outbound, self.memory.inbound
         (self.out, seal), (self.into, open_) = (
             (
                 SupervisorEnd(self._stack.enter_context(ours), counts),
@@ -48,24 +49,28 @@ class Pair:
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )
         self.received = Batch()  # the receiver's, which a stage gets every time
-        self.seal = SecureSeal(self.block, seal)
-        self.open = SecureOpen(self.block, open_, 2, LONGEST)
+        self.seal = SecureSeal(self.memory, seal)
+        self.open = SecureOpen(self.memory, open_, 2, LONGEST)
         for order in self.live.values():
-            (self.into if order.task is Task.OPEN else self.out).order(order)
+            (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
 
     def _channel(self, counts: counters.Counts) -> tuple[SupervisorEnd, WorkerEnd]:
         ours, theirs = (self._stack.enter_context(end) for end in channel())
         return SupervisorEnd(ours, counts), WorkerEnd(theirs, counts)
 
-    def session(self, index: int, cipher: Cipher = Cipher.AES_256_GCM, *, use: bool = True) -> None:
-        """Open a session with its own key and slot, and send on it."""
-        key, slot = index.to_bytes(32, "big"), index % counters.SESSIONS
-        self.block.inbound[Count.SESSION + slot] = 0
-        self.block.outbound[Count.SESSION + slot] = CONTROL_COUNTERS
-        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, key)
+    def session(
+        self, index: int, cipher: Cipher = Cipher.AES_256_GCM, *, use: bool = True, until: float = float("inf")
+    ) -> None:
+        """Open a session with its own key and slot, the newest so far, and send on it."""
+        self.number += 1
+        number = self.number
+        key, slot = index.to_bytes(32, "big"), index % SESSIONS
+        self.memory.inbound[Private.SESSION + slot] = 0
+        self.memory.outbound[Private.SESSION + slot] = CONTROL_COUNTERS
+        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, number, until, key=key)
         self.into.order(opened)
         if use:
-            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, key)
+            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, number, until, key=key)
             self.out.order(used)
 
     def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:
@@ -84,7 +89,7 @@ class Pair:
     @property
     def drops(self) -> dict[str, int]:
         """What the opener dropped, by reason."""
-        return self.drops_of(self.block.inbound)
+        return self.drops_of(self.memory.inbound)
 
     @staticmethod
     def drops_of(counts: counters.Counts) -> dict[str, int]:
@@ -94,17 +99,35 @@ class Pair:
     @property
     def peer(self) -> str:
         """Where the peer is."""
-        return str(endpoint.load(self.block.slots, Slot.PEER))
+        return str(endpoint.load(self.memory.slots, Slot.PEER))
 
 
 @contextmanager
-def pair(*sessions: int, cipher: Cipher = Cipher.AES_256_GCM) -> Iterator[Pair]:
+def pair(*sessions: int, cipher: Cipher = Cipher.AES_256_GCM, until: float = float("inf")) -> Iterator[Pair]:
     """Both stages, with these sessions; the last is the one to send on."""
     with ExitStack() as stack:
         made = Pair(stack)
         for index in sessions:
-            made.session(index, cipher)
+            made.session(index, cipher, until=until)
         yield made
+
+
+def initiation(seed: int, key: bytes = PEER_KEY) -> bytes:
+    """A datagram that ends in its mac and looks like an initiation."""
+    front = bytes([wire.TYPE_INITIATION, 0, 0, 0]) + random.Random(seed).randbytes(80)
+    return front + mac(key, front)
+
+
+def response(seed: int, key: bytes = PEER_KEY) -> bytes:
+    """The same for a response."""
+    front = bytes([wire.TYPE_RESPONSE]) + random.Random(seed).randbytes(67)
+    return front + mac(key, front)
+
+
+def challenge(about: bytes, key: bytes = PEER_KEY) -> bytes:
+    """A challenge to the initiation with the mac `about`."""
+    front = bytes([wire.TYPE_CHALLENGE]) + about[:3] + bytes(16)
+    return front + mac(key, front, about)
 
 
 def numbered(*sizes: int) -> list[bytes]:

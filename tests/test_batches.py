@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap import endpoint
-from tap2tap.counters import WORKER_SLOTS, Count
+from tap2tap.counters import SHOWN, Count
 from tap2tap.device import super_frame_size
+from tap2tap.memory import GROUP
 from tap2tap.workers.split import Splitter
 from tap2tap.workers.train import MAX_PAYLOAD, STRIDE, TRAINS, Batch
 from tap2tap.workers.udp import Receiver, Sender
@@ -112,7 +113,7 @@ def test_trains_of_a_batch_that_is_refused_go_out_datagram_by_datagram_all_of_th
     with endpoint.open_socket("127.0.0.1", 0) as sock, endpoint.open_socket("127.0.0.1", 0) as peer:
         # No train may be longer than a datagram: the kernel refuses these.
         batch = frames.load(Batch(), *([bytes((number,)) * 40000] * 2 for number in range(3)), step=80000)
-        counts = memoryview(bytearray(WORKER_SLOTS * 8)).cast("Q")
+        counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         sockaddr = endpoint.Endpoint(ipaddress.ip_address("127.0.0.1"), peer.getsockname()[1]).raw(sock.family)
         sent = frames.contents(batch)
         Sender(sock, counts, segment=True).send(batch, sockaddr)
@@ -122,7 +123,7 @@ def test_trains_of_a_batch_that_is_refused_go_out_datagram_by_datagram_all_of_th
             came.append(peer.recv(65536))
         assert came == sent
         assert counts[Count.FALLBACKS] == 3
-        assert not any(counts[Count.DROPPED : Count.SESSION])
+        assert not any(counts[Count.DROPPED : SHOWN])
 
 
 @given(st.integers(576, 9000))

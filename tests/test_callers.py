@@ -1,9 +1,8 @@
 """Whom a worker of the plain protocol hears, whom it answers, and when it reminds the peer of itself."""
 
-import time
-
 import pytest
 
+from tap2tap import clock
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_sockaddr
 from tap2tap.lab import wait_for
@@ -49,7 +48,7 @@ def test_a_client_hears_nobody_but_its_remote() -> None:
         lone.call(frame(60, 1), b"", source=stranger)
         lone.call(frame(60, 2))
         assert lone.written()[1] == frame(60, 2)
-        lone.block.slots[Slot.PEER_HEARD] = 0  # not even when the remote has been silent for ever
+        lone.memory.slots[Slot.PEER_HEARD] = 0  # not even when the remote has been silent for ever
         lone.call(frame(60, 3), source=stranger)
         lone.call(frame(60, 4))
         assert lone.written()[1] == frame(60, 4)
@@ -68,7 +67,7 @@ def test_a_server_takes_the_first_caller_and_moves_only_after_silence(first: byt
         expected = [sent for sent in (first, frame(60, 3)) if sent]
         assert [lone.written()[1] for _ in expected] == expected
         assert lone.known == from_sockaddr(lone.peer.getsockname())
-        lone.block.slots[Slot.PEER_HEARD] = time.monotonic_ns() - SILENCE
+        lone.memory.slots[Slot.PEER_HEARD] = clock.now_ns() - SILENCE
         lone.call(frame(60, 4), source=second)
         assert lone.written()[1] == frame(60, 4)
         assert lone.known == from_sockaddr(second.getsockname())

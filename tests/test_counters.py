@@ -14,16 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap import counters
-from tap2tap.counters import MAGIC, SLOTS, VERSION, Block, Count, Drop, Slot
+from tap2tap.counters import MAGIC, SLOTS, VERSION, Count, Drop, Reading, Slot
 from tap2tap.endpoint import ENDPOINT_SLOTS
-from tap2tap.errors import StartError
 
 OWNER = """
-import sys, pathlib
-from tap2tap import counters
-block = counters.create(folder=pathlib.Path(sys.argv[1]))
-counters.store_name(block, "tap7")
-block.outbound[counters.Count.FRAMES] = 2**64 - 1
+import os, sys, pathlib
+from tap2tap import counters, memory
+from tap2tap.counters import Count, Slot
+from tap2tap.memory import Private
+from tap2tap.supervisor.publisher import Publisher
+shared = memory.create()
+shared.slots[Slot.PID] = os.getpid()
+counters.store_name(shared.slots, "tap7")
+shared.outbound[Count.FRAMES] = 2**64 - 1
+for group in shared.outbound, shared.inbound:
+    for slot in range(Private.MAIL, memory.GROUP):
+        group[slot] = 77
+block = counters.create(pathlib.Path(sys.argv[1]))
+Publisher(shared, block).publish()
 print(block.path, flush=True)
 sys.stdin.read()
 """
@@ -51,12 +59,9 @@ def other(code: str, argument: Path) -> Iterator[tuple[Process, str]]:
             process.kill()
 
 
-def living(folder: Path) -> list[Block]:
-    """The living blocks, their descriptors closed."""
-    found = list(counters.live(folder))
-    for block in found:
-        os.close(block.fd)
-    return found
+def living(folder: Path) -> list[Reading]:
+    """The living blocks."""
+    return list(counters.live(folder))
 
 
 def forged(path: Path, magic: int = MAGIC, version: int = VERSION) -> Path:
@@ -69,23 +74,25 @@ def test_what_one_process_writes_another_reads(tmp_path: Path) -> None:
     with other(OWNER, tmp_path) as (process, path):
         (block,) = living(tmp_path)
         assert str(block.path) == path
-        assert counters.load_name(block) == "tap7"
+        assert counters.load_name(block.slots) == "tap7"
         assert block.slots[Slot.PID] == process.pid
         assert block.outbound[Count.FRAMES] == 2**64 - 1
-        assert not any(block.inbound)
+        assert not any(block.inbound)  # above all, nothing of what is private
+        assert sum(block.outbound) == 2**64 - 1
 
 
 def test_any_user_may_read_a_block_and_only_its_owner_write(tmp_path: Path) -> None:
     block = counters.create(folder=tmp_path)
     assert block.path.stat().st_mode & 0o777 == 0o644
-    os.close(block.fd)
+    assert block.path.stat().st_uid == os.geteuid()
+    block.close()
 
 
-@pytest.mark.usefixtures("root")
-def test_a_block_belongs_to_who_is_to_remove_it(tmp_path: Path) -> None:
-    block = counters.create(owner=65534, folder=tmp_path)
-    assert block.path.stat().st_uid == 65534
-    os.close(block.fd)
+def test_all_space_of_a_block_is_taken_when_it_is_made(tmp_path: Path) -> None:
+    block = counters.create(folder=tmp_path)
+    assert block.path.stat().st_size == SLOTS * 8
+    assert block.path.stat().st_blocks * 512 >= SLOTS * 8
+    block.close()
 
 
 def test_two_blocks_have_two_names(tmp_path: Path) -> None:
@@ -111,17 +118,16 @@ def test_looking_takes_no_lock_from_its_owner(tmp_path: Path) -> None:
             counters.sweep(tmp_path)
 
 
-def test_a_removed_block_is_gone_and_may_be_removed_again(tmp_path: Path) -> None:
+def test_a_closed_block_is_gone_and_may_have_been_removed_before(tmp_path: Path) -> None:
     block = counters.create(folder=tmp_path)
-    counters.remove(block)
+    block.path.unlink()
+    block.write(memoryview(bytes(SLOTS * 8)).cast("Q"))  # nobody reads it, and nothing happens
+    block.close()
     assert not list(tmp_path.iterdir())
-    counters.remove(block)
-    block.slots[Slot.MTU] = 1  # who has it mapped keeps it
-    os.close(block.fd)
 
 
-def test_a_block_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"cannot make the counter block in .*: No such file or directory"):
+def test_a_block_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
         counters.create(folder=tmp_path / "missing")
 
 
@@ -132,16 +138,16 @@ def test_no_folder_no_blocks(tmp_path: Path) -> None:
 
 @given(st.text(min_size=1).filter(lambda name: len(name.encode()) <= 15 and "\0" not in name))
 def test_a_name_is_loaded_as_it_was_stored_or_without_what_a_terminal_would_obey(name: str) -> None:
-    block = Block(-1, Path(), memoryview(bytearray(SLOTS * 8)).cast("Q"))
-    counters.store_name(block, name)
-    assert counters.load_name(block) == "".join(letter if letter.isprintable() else "?" for letter in name)
+    slots = memoryview(bytearray(SLOTS * 8)).cast("Q")
+    counters.store_name(slots, name)
+    assert counters.load_name(slots) == "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 @given(st.binary(min_size=16, max_size=16))
 def test_a_forged_name_does_no_harm_to_a_terminal(name: bytes) -> None:
-    block = Block(-1, Path(), memoryview(bytearray(SLOTS * 8)).cast("Q"))
-    block.slots[Slot.INTERFACE], block.slots[Slot.INTERFACE + 1] = struct.unpack("=QQ", name)
-    assert counters.load_name(block).isprintable()
+    slots = memoryview(bytearray(SLOTS * 8)).cast("Q")
+    slots[Slot.INTERFACE], slots[Slot.INTERFACE + 1] = struct.unpack("=QQ", name)
+    assert counters.load_name(slots).isprintable()
 
 
 def test_slots_do_not_overlap() -> None:
@@ -149,7 +155,7 @@ def test_slots_do_not_overlap() -> None:
     slots = sorted(value for name, value in vars(Slot).items() if name.isupper())
     ends = [slot + wide.get(slot, 1) for slot in slots]
     assert all(end <= following for end, following in zip(ends, [*slots, counters.HEADER_SLOTS][1:], strict=True))
-    assert Count.DROPPED + len(Drop) <= counters.WORKER_SLOTS
+    assert Count.DROPPED + len(Drop) <= counters.SHOWN
 
 
 def fifo(path: Path) -> None:
@@ -219,13 +225,30 @@ def test_a_file_that_its_owner_cuts_short_while_it_is_read_does_no_harm(tmp_path
         block = next(blocks)
         os.truncate(path, 0)
         assert block.slots[SLOTS - 1] == 2**64 - 1
-        os.close(block.fd)
         assert not list(blocks)
 
 
 def test_a_file_without_permission_to_read_is_passed_over(tmp_path: Path) -> None:
     forged(tmp_path / "tap2tap-0").chmod(0)
     assert not living(tmp_path)
+
+
+@pytest.mark.parametrize("make", STRANGE)
+def test_sweeping_removes_nothing_but_blocks(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    strange, stale = tmp_path / "tap2tap-0", tmp_path / "tap2tap-1"
+    make(strange)
+    forged(stale)
+    counters.sweep(tmp_path)
+    assert not stale.exists()
+    assert os.path.lexists(strange)
+
+
+@pytest.mark.usefixtures("root")
+def test_sweeping_leaves_what_belongs_to_another_user(tmp_path: Path) -> None:
+    path = forged(tmp_path / "tap2tap-0")
+    os.chown(path, 65534, -1)
+    counters.sweep(tmp_path)
+    assert path.exists()
 
 
 def test_files_of_others_stay_where_they_are(tmp_path: Path) -> None:

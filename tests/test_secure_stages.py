@@ -12,7 +12,7 @@ from tap2tap.protocols.secure.mailbox import Handshake, Order, Task
 from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, OVERHEAD, Cipher
 from tap2tap.workers.train import MAX_PAYLOAD, Batch, Train, Trains
 from tests.frames import contents, load
-from tests.pair import HERE, LONGEST, THERE, counter, numbered, pair
+from tests.pair import HERE, LONGEST, THERE, counter, initiation, numbered, pair, response
 
 CIPHERS = pytest.mark.parametrize("cipher", list(Cipher))
 
@@ -181,26 +181,12 @@ def test_handshakes_pass_wherever_they_stand_in_a_train() -> None:
     with pair(7) as both:
         frames = numbered(76, 76, 76, 76)
         data = both.sealed(frames)
-        first, second, last = bytes([1]) * 100, bytes([2]) * 100, bytes([3]) * 36
+        first, second, last = initiation(1), initiation(2), response(3)
         assert both.opened([first, data[0], data[1], second, data[2], last], THERE) == frames[:3]
         notices = list(both.into.notices())
         assert [each.datagram for each in notices if isinstance(each, Handshake)] == [first, second, last]
         assert {str(each.source) for each in notices} == {"198.51.100.7:4321"}
-        assert both.opened([bytes([1]) * 101]) == []  # no handshake is so long
-        assert both.drops == {"AUTHENTICATION": 1}
-
-
-def test_a_flood_of_handshakes_is_cut_off_where_the_channel_is_full() -> None:
-    with pair(7) as both:
-        for number in range(200):
-            both.opened([bytes([1]) + random.Random(number).randbytes(99)] * 20)
-        passed = 0
-        while batch := list(both.into.notices()):
-            passed += len(batch)
-        assert 0 < passed < 2000
-        assert both.drops == {"NO_BUFFERS": 200 * 20 - passed}
-        frames = numbered(80)
-        assert both.opened(both.sealed(frames)) == frames
+        assert not both.drops
 
 
 @settings(deadline=None, max_examples=100)
@@ -209,7 +195,7 @@ def test_hostile_datagrams_are_dropped_and_counted_one_by_one(seed: int, sizes: 
     noise = random.Random(seed)
     with pair(7) as both:
         both.opened(both.sealed(numbered(80)))
-        heard = both.block.slots[Slot.PEER_HEARD]
+        heard = both.memory.slots[Slot.PEER_HEARD]
         before = len(list(both.into.notices()))
         hostile = []
         for size in sizes:
@@ -219,7 +205,7 @@ def test_hostile_datagrams_are_dropped_and_counted_one_by_one(seed: int, sizes: 
         assert both.opened(hostile, THERE) == []
         assert sum(both.drops.values()) + len(list(both.into.notices())) == len(hostile)
         assert before == 1
-        assert both.block.slots[Slot.PEER_HEARD] == heard
+        assert both.memory.slots[Slot.PEER_HEARD] == heard
         assert both.peer == "192.0.2.1:1234"
         frames = numbered(80, 80, 20)
         assert both.opened(both.sealed(frames)) == frames

@@ -28,14 +28,16 @@ import fcntl, os, pathlib, sys
 from tap2tap import counters
 from tap2tap.counters import Slot
 block = counters.create()
+slots = memoryview(bytearray(counters.SLOTS * 8)).cast("Q")
 for slot in range(counters.SLOTS):
-    block.slots[slot] = 2**64 - 1
-block.slots[Slot.MAGIC], block.slots[Slot.VERSION] = counters.MAGIC, counters.VERSION
+    slots[slot] = 2**64 - 1
+slots[Slot.MAGIC], slots[Slot.VERSION] = counters.MAGIC, counters.VERSION
 netns = os.stat("/proc/self/ns/net")
-block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
+slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
+block.write(slots)
 print("ready", flush=True)
 sys.stdin.read()
-counters.remove(block)
+block.close()
 """
 
 

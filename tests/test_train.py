@@ -6,8 +6,9 @@ import select
 import pytest
 
 from tap2tap import endpoint
-from tap2tap.counters import WORKER_SLOTS, Count
+from tap2tap.counters import Count
 from tap2tap.lab import Lab
+from tap2tap.memory import GROUP
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, STRIDE, TRAINS, Batch, Train, Trains
 from tap2tap.workers.udp import Receiver, Sender
 
@@ -22,7 +23,7 @@ def test_the_longest_train_of_a_size_is_received_whole(lab: Lab, version: int, s
     with left, right:
         if not (endpoint.can_segment(left) and endpoint.enable_gro(right)):
             pytest.skip("this kernel has no UDP segmentation")
-        counts = memoryview(bytearray(WORKER_SLOTS * 8)).cast("Q")
+        counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         address = lab.right.ipv4 if version == 4 else lab.right.ipv6
         count = min(MAX_SEGMENTS, MAX_PAYLOAD // size)
         batch = Batch()

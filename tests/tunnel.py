@@ -116,7 +116,6 @@ class Tunnel:
     def block(self) -> Path:
         """Its counter block."""
         for block in counters.live():
-            os.close(block.fd)
             if block.slots[Slot.PID] == self.pid:
                 return block.path
         raise FileNotFoundError("no counter block")

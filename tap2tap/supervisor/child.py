@@ -4,12 +4,11 @@ import contextlib
 import os
 import signal
 import socket
-import time
 import traceback
 from collections.abc import Callable, Collection
 
-from tap2tap import log
-from tap2tap.counters import Count, Counts
+from tap2tap import clock, log
+from tap2tap.counters import SHOWN, Count, Counts
 from tap2tap.errors import CANNOT_START, TAP_GONE
 from tap2tap.privileges import die_with_parent, keep_descriptors, name_process
 from tap2tap.supervisor import signals
@@ -51,7 +50,7 @@ class Child:
 
     def start(self) -> None:
         """Fork the worker. The parent must have dropped its privileges: the worker has what the parent has."""
-        now = time.monotonic()
+        now = clock.now()
         self.restart_at = None
         self._started = now
         self._heartbeat = Heartbeat(self._beats(), now)
@@ -105,7 +104,7 @@ class Child:
         code = os.waitstatus_to_exitcode(status)
         if code in (CANNOT_START, TAP_GONE):
             raise SystemExit(code)
-        now = time.monotonic()
+        now = clock.now()
         self._counts[Count.RESTARTS] += 1
         delay = self._restarts.delay(now - self._started)
         self.restart_at = now + delay
@@ -118,11 +117,11 @@ class Child:
 
     def hung(self) -> bool:
         """Whether the living worker has stopped beating."""
-        return bool(self.pid) and self._heartbeat.hung(self._beats(), time.monotonic())
+        return bool(self.pid) and self._heartbeat.hung(self._beats(), clock.now())
 
     def _beats(self) -> int:
         """A number that goes up with whatever the worker does."""
-        return sum(self._counts[Count.BEAT : Count.MAIL])
+        return sum(self._counts[Count.BEAT : SHOWN])
 
     def kill(self) -> None:
         """Kill the worker: it holds nothing that a gentler end would save."""

@@ -2,22 +2,26 @@
 
 The link itself (tap2tap.protocols.secure.link) decides; here is what carries its decisions out: orders to the workers,
 datagrams, the carrier of the tap, the peer's hook, the log and the facts for `stats`. A worker that is replaced is
-told anew which sessions live, and their counters go on in the counter block.
+told anew which sessions live, and their counters go on in the memory that it shares with the supervisor.
 """
 
 import contextlib
+import dataclasses
 import os
 import socket
-import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from tap2tap import device, log
-from tap2tap.counters import SESSIONS, Count, Link, Slot
+from tap2tap import clock, device, log
+from tap2tap.counters import Link, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
+from tap2tap.memory import SESSIONS, Private
 from tap2tap.protocols.secure import actions, link
+from tap2tap.protocols.secure.mac import MAC_LENGTH, WAITING
 from tap2tap.protocols.secure.mailbox import Order, Proved, SupervisorEnd, Task, channel
+from tap2tap.protocols.secure.wire import is_initiation
 from tap2tap.supervisor.sampler import Sampler
 from tap2tap.workers.worker import Cable
 
@@ -49,7 +53,9 @@ class Keeper:
         )
         self._ends: dict[str, SupervisorEnd] = {}
         self._receive: dict[int, Order] = {}  # open sessions by index
+        self._opened = 0  # sessions so far
         self._slot = 0  # of the session that was opened last
+        self._expect: deque[Order] = deque(maxlen=WAITING)  # our last initiations
         self._send: Order | None = None
         self._sent = 0  # sessions used for sending so far
         self._traffic = Sampler(cable)
@@ -60,29 +66,40 @@ class Keeper:
         if role in self._ends:
             self._ends.pop(role).close()
         ours, theirs = channel()
-        counts = self._cable.block.inbound if role == "inbound" else self._cable.block.outbound
-        end = self._ends[role] = SupervisorEnd(ours, counts)
-        orders = self._receive.values() if role == "inbound" else [self._send] if self._send else []
-        for order in orders:
+        memory = self._cable.memory
+        end = self._ends[role] = SupervisorEnd(ours, memory.inbound if role == "inbound" else memory.outbound)
+        for order in self._what_holds(role):
             end.order(order)
         return theirs
+
+    def _what_holds(self, role: str) -> list[Order]:
+        """Everything that a worker must know in the beginning."""
+        if role == "outbound":
+            return [self._send] if self._send else []
+        identity = self._link.identity
+        return [
+            Order(Task.PEER_MAC, key=identity.peer_mac_key),
+            Order(Task.OWN_MAC, key=identity.own_mac_key),
+            *self._expect,
+            *(dataclasses.replace(order, resumed=True) for order in self._receive.values()),
+        ]
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when the inbound worker's channel is readable; empty between two lives of that worker."""
-        end = self._ends["inbound"]
-        return {} if end.deserted else {end.sock.fileno(): self.read}
+        end = self._ends.get("inbound")
+        return {} if end is None or end.deserted else {end.sock.fileno(): self.read}
 
     def start(self) -> None:
         """Begin; the workers run, and the cable is unplugged."""
-        self._do(self._link.start(time.monotonic()))
+        self._do(self._link.start(clock.now()))
 
     def read(self) -> None:
         """Take what the inbound worker has sent."""
         for notice in self._ends["inbound"].notices():
-            now = time.monotonic()
+            now = clock.now()
             if isinstance(notice, Proved):
-                self._do(self._link.proved(now, notice.index, notice.source, newest=True))
+                self._do(self._link.proved(now, notice.index, notice.source, newest=notice.newest))
             else:
                 self._do(self._link.received(now, notice.datagram, notice.source))
 
@@ -91,12 +108,12 @@ class Keeper:
         self._link.remote = remote
 
     def deadline(self) -> float:
-        """When `tick` is next needed, in monotonic seconds."""
+        """When `tick` is next needed, in seconds of the clock."""
         return self._link.next_deadline()
 
     def tick(self) -> None:
         """Let the link look at the clock and at the traffic."""
-        now = time.monotonic()
+        now = clock.now()
         self._do(self._link.tick(now, self._traffic.look(now, self._send)))
         self._publish()
 
@@ -109,24 +126,31 @@ class Keeper:
     def _act(self, action: actions.Action) -> None:
         match action:
             case actions.Send(datagram, endpoint):
+                if is_initiation(datagram):
+                    self._expect.append(Order(Task.EXPECT, key=datagram[-MAC_LENGTH:]))
+                    self._order("inbound", self._expect[-1])
                 with contextlib.suppress(OSError):  # the link tries again
                     self._cable.sock.sendto(datagram, endpoint.sockaddr(self._cable.sock.family))
-            case actions.OpenReceive(index, cipher, key):
-                self._open(Order(Task.OPEN, cipher, index, self._free_slot(), key))
+            case actions.OpenReceive(index, cipher, key, until=until):
+                self._opened += 1
+                slot = self._free_slot()
+                self._cable.memory.inbound[Private.SESSION + slot] = 0
+                self._receive[index] = Order(Task.OPEN, cipher, index, slot, self._opened, until, key=key)
+                self._order("inbound", self._receive[index])
             case actions.CloseReceive(index):
                 if self._receive.pop(index, None):
-                    self._ends["inbound"].order(Order(Task.CLOSE, index=index))
-            case actions.UseForSending(index, cipher, key, first):
+                    self._order("inbound", Order(Task.CLOSE, index=index))
+            case actions.UseForSending(index, cipher, key, first, until=until):
                 self._sent += 1
                 slot = self._sent % SESSIONS
-                self._cable.block.outbound[Count.SESSION + slot] = first
-                self._send = Order(Task.USE, cipher, index, slot, key)
-                self._ends["outbound"].order(self._send)
+                self._cable.memory.outbound[Private.SESSION + slot] = first
+                self._send = Order(Task.USE, cipher, index, slot, self._sent, until, key=key)
+                self._order("outbound", self._send)
             case actions.StopSending():
                 self._send = None
-                self._ends["outbound"].order(Order(Task.STOP))
+                self._order("outbound", Order(Task.STOP))
             case actions.SendKeepalive():
-                self._ends["outbound"].order(Order(Task.KEEPALIVE))
+                self._order("outbound", Order(Task.KEEPALIVE))
             case actions.PeerUp(endpoint):
                 device.set_carrier(self._cable.tap, on=True)
                 log.info("peer is up", endpoint=endpoint)
@@ -141,10 +165,10 @@ class Keeper:
             case actions.Note(message, facts):
                 log.warning(message, **facts)
 
-    def _open(self, order: Order) -> None:
-        self._cable.block.inbound[Count.SESSION + order.slot] = 0
-        self._receive[order.index] = order
-        self._ends["inbound"].order(order)
+    def _order(self, role: str, order: Order) -> None:
+        """Tell a worker; one that has no channel just now is told when it gets one."""
+        if role in self._ends:
+            self._ends[role].order(order)
 
     def _free_slot(self) -> int:
         """By turns, for the worker may still write to one that was given up a moment ago."""
@@ -155,7 +179,7 @@ class Keeper:
 
     def _publish(self) -> None:
         """Write the facts for `stats`."""
-        status, slots = self._link.status(), self._cable.block.slots
+        status, slots = self._link.status(), self._cable.memory.slots
         slots[Slot.LINK] = Link[status.state.upper()]
         slots[Slot.CIPHER] = status.cipher or 0
         slots[Slot.HANDSHAKE] = int(status.last_handshake * 1e9) if status.last_handshake is not None else 0

@@ -1,15 +1,15 @@
 """The supervisor's loop: two workers, kept alive until a signal says that it is over."""
 
 import select
-import time
 from collections.abc import Sequence
 
-from tap2tap import endpoint, log
+from tap2tap import clock, endpoint, log
 from tap2tap.counters import Slot
 from tap2tap.errors import CANNOT_START, TAP_GONE, StartError
 from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.keeper import Keeper
+from tap2tap.supervisor.publisher import Publisher
 from tap2tap.supervisor.resolver import Resolver
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.worker import Cable
@@ -28,6 +28,7 @@ class Watch:
         hooks: Hooks,
         keeper: Keeper | None,
         resolver: Resolver | None,
+        publisher: Publisher,
     ) -> None:
         self._cable = cable
         self._workers = workers
@@ -35,7 +36,8 @@ class Watch:
         self._hooks = hooks
         self._keeper = keeper
         self._resolver = resolver
-        self._next_look = time.monotonic() + LOOK
+        self._publisher = publisher
+        self._next_look = clock.now() + LOOK
 
     def run(self) -> None:
         """Replace workers that die or hang, keep the link, until a stop signal comes.
@@ -44,18 +46,22 @@ class Watch:
         """
         while not self._turn():
             for worker in self._workers:
-                _mend(worker)
-            now = time.monotonic()
+                if _mend(worker):
+                    self._publisher.soon()
+            now = clock.now()
             if self._keeper and now >= min(self._keeper.deadline(), self._next_look):
                 self._keeper.tick()
             if now >= self._next_look:
                 self._next_look = now + LOOK
                 self._look(now)
+            if now >= self._publisher.due:
+                self._publisher.publish()
 
     def _turn(self) -> bool:
         """Wait for something to do, and do what came over a descriptor; whether a stop signal has come."""
-        due = [self._next_look, *(worker.restart_at for worker in self._workers if worker.restart_at is not None)]
-        waiting = self._hooks.waiting
+        due = [self._next_look, self._publisher.due]
+        due += [worker.restart_at for worker in self._workers if worker.restart_at is not None]
+        waiting = self._hooks.waiting | self._publisher.waiting
         if self._keeper:
             due.append(self._keeper.deadline())
             waiting |= self._keeper.waiting
@@ -64,7 +70,7 @@ class Watch:
         poll = select.poll()
         for fd in (self._stop.fd, *waiting):
             poll.register(fd, select.POLLIN)
-        ready = poll.poll(max(0.0, min(due) - time.monotonic()) * 1000 + 1)
+        ready = poll.poll(max(0.0, min(due) - clock.now()) * 1000 + 1)
         if number := self._stop.stop():
             log.info("stopping", signal=number.name)
             return True
@@ -81,7 +87,7 @@ class Watch:
             self._resolve(self._resolver, now)
 
     def _resolve(self, resolver: Resolver, now: float) -> None:
-        slots = self._cable.block.slots
+        slots = self._cable.memory.slots
         resolver.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
         if self._keeper:
             self._keeper.move(resolver.known)
@@ -89,14 +95,17 @@ class Watch:
             endpoint.store(slots, Slot.PEER, resolver.known)
 
 
-def _mend(worker: Child) -> None:
+def _mend(worker: Child) -> bool:
+    """See to a dead worker; whether there was anything to do."""
     try:
-        worker.reap()
+        died = worker.reap() is not None
     except SystemExit as end:
         if end.code == TAP_GONE:
             raise StartError("the tap device was deleted: the tunnel has ended") from None
         if end.code == CANNOT_START:
             raise StartError(f"the {worker.role} worker cannot start: see its message above") from None
         raise
-    if worker.restart_at is not None and time.monotonic() >= worker.restart_at:
+    if worker.restart_at is not None and clock.now() >= worker.restart_at:
         worker.start()
+        return True
+    return died

@@ -4,10 +4,9 @@ import contextlib
 import dataclasses
 import gc
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from tap2tap import counters, cpus, device, endpoint, log, privileges
+from tap2tap import clock, counters, cpus, device, endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import Counts, Slot, State
 from tap2tap.endpoint import Endpoint
@@ -19,6 +18,7 @@ from tap2tap.supervisor.child import Child, Loop
 from tap2tap.supervisor.hooks import Hooks, Interrupted
 from tap2tap.supervisor.keeper import Keeper
 from tap2tap.supervisor.loop import Watch
+from tap2tap.supervisor.publisher import publisher
 from tap2tap.supervisor.resolver import Resolver
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.inbound import inbound
@@ -41,7 +41,11 @@ def run(config: Config) -> int:
         privileges.leave_no_core()  # from here on there may be keys; who runs the hooks, forked above, has none
         keys = read_keys(config.key) if config.key else None
         remotes = endpoint.resolve(*config.remote) if config.remote else []
-        with make_cable(config, remotes) as cable, make_resolver(cable, config) as resolver:
+        with (
+            make_cable(config, remotes) as cable,
+            publisher(cable.memory) as publish,
+            make_resolver(cable, config) as resolver,
+        ):
             if keys:  # the cable is not plugged in, not even for a moment, before the peer is there
                 device.set_carrier(cable.tap, on=False)
             aside(lambda: device.link_up(cable.name, config.tap_mtu, segments(config), MAX_SEGMENTS))
@@ -59,11 +63,13 @@ def run(config: Config) -> int:
                 for worker in workers:
                     worker.start()
                 announce(cable)
+                publish.publish()
                 if keeper:
                     keeper.start()
-                Watch(cable, workers, stop, hooks, keeper, resolver).run()
+                Watch(cable, workers, stop, hooks, keeper, resolver, publish).run()
             finally:
-                cable.block.slots[Slot.STATE] = State.STOPPING
+                cable.memory.slots[Slot.STATE] = State.STOPPING
+                publish.publish()
                 for worker in workers:
                     worker.end()
                 code = close(hooks, cable, facts, stop)
@@ -72,7 +78,7 @@ def run(config: Config) -> int:
 
 @contextlib.contextmanager
 def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
-    """Make the tap, the socket and the counter block, and see to their end. Raises Tap2tapError."""
+    """Make the tap, the socket and the memory, and see to their end. Raises Tap2tapError."""
     with contextlib.ExitStack() as stack:
         tap = device.open_tap(config.interface)
         stack.callback(os.close, tap.fd)
@@ -85,15 +91,14 @@ def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
             )
         trains = config.offload and endpoint.enable_gro(sock) and endpoint.can_segment(sock)
         log.debug("offloads", tap=",".join(offloads) or "none", socket="trains" if trains else "none")
-        counters.sweep()
-        block = counters.create(identity(config)[0])
-        stack.callback(counters.remove, block)
-        slots = block.slots
+        shared = memory.create()
+        slots = shared.slots
         netns = os.stat("/proc/self/ns/net")
         slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
-        slots[Slot.STARTED] = time.monotonic_ns()
+        slots[Slot.STARTED] = clock.now_ns()
         slots[Slot.MTU] = config.tap_mtu
-        counters.store_name(block, tap.name)
+        slots[Slot.PID] = os.getpid()
+        counters.store_name(slots, tap.name)
         endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(sock.getsockname()))
         if remote is not None:
             endpoint.store(slots, Slot.PEER, remote)
@@ -101,7 +106,7 @@ def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
             name=tap.name,
             tap=tap.fd,
             sock=sock,
-            block=block,
+            memory=shared,
             mtu=config.tap_mtu,
             remote=remote,
             keepalive=config.keepalive_seconds,
@@ -176,21 +181,20 @@ def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:
     if len(allowed) == 1:
         log.warning("only one CPU: both workers share it", cpu=outward)
     descriptors = (0, 1, 2, cable.tap, cable.sock.fileno())
-    block = cable.block
 
     def child(role: str, loop: Loop, counts: Counts, cpu: int) -> Child:
         pin = Pin(cpu, {cpu} if config.cpus else allowed)  # a CPU that was asked for is never left
         return Child(role, loop, cable, counts, pin, descriptors, lambda: keeper.hire(role) if keeper else None)
 
     return [
-        child("outbound", outbound, block.outbound, outward),
-        child("inbound", inbound, block.inbound, inward),
+        child("outbound", outbound, cable.memory.outbound, outward),
+        child("inbound", inbound, cable.memory.inbound, inward),
     ]
 
 
 def announce(cable: Cable) -> None:
     """Say that the tunnel is up."""
-    slots = cable.block.slots
+    slots = cable.memory.slots
     slots[Slot.STATE] = State.UP
     gc.freeze()
     if not cable.remote:
@@ -209,8 +213,8 @@ def describe(cable: Cable, config: Config) -> dict[str, str]:
     return {
         "TAP2TAP_INTERFACE": cable.name,
         "TAP2TAP_MTU": str(config.tap_mtu),
-        "TAP2TAP_LOCAL": str(endpoint.load(cable.block.slots, Slot.LOCAL) or ""),
-        "TAP2TAP_PEER": str(endpoint.load(cable.block.slots, Slot.PEER) or ""),
+        "TAP2TAP_LOCAL": str(endpoint.load(cable.memory.slots, Slot.LOCAL) or ""),
+        "TAP2TAP_PEER": str(endpoint.load(cable.memory.slots, Slot.PEER) or ""),
         "TAP2TAP_PID": str(os.getpid()),
     }
 

@@ -19,7 +19,7 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
 
     `channel` is the supervisor's, for the protocols that need one; it stays the caller's.
     """
-    counts = cable.block.inbound
+    counts = cable.memory.inbound
     receiver = Receiver(cable.sock)
     stage = opener(cable, channel)
     writer = TapWriter(cable.tap, counts, Joiner(cable.join_udp).join if cable.offload else singly)

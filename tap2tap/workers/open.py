@@ -4,7 +4,6 @@ What has been accepted is written to shared memory before a frame of it is deliv
 worker accepts nothing a second time.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,13 +11,16 @@ from itertools import islice
 
 from cryptography.exceptions import InvalidTag
 
-from tap2tap.counters import Block, Count, Drop, Slot
+from tap2tap import clock
+from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_raw, store
+from tap2tap.memory import Memory, Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mailbox import Task, WorkerEnd
 from tap2tap.protocols.secure.replay import ReplayWindow
 from tap2tap.workers.fit import fits
 from tap2tap.workers.geometry import Geometry, exhaust
+from tap2tap.workers.handshakes import Handshakes
 from tap2tap.workers.peer import Address
 from tap2tap.workers.train import ROWS, Batch, Train, Trains
 
@@ -39,10 +41,15 @@ def _headers(batch: Batch, trains: Trains) -> list[wire.Bytes]:
 
 @dataclass(slots=True)
 class _Session:
-    """A session that the inbound worker accepts. `slot` holds the counter behind the newest that was accepted."""
+    """A session that the inbound worker accepts before `until`, seconds of the clock.
+
+    `slot` holds the counter behind the newest that was accepted; `number` grows from session to session.
+    """
 
     index: int
     slot: int
+    number: int
+    until: float
     cipher: wire.Cipher
     nonces: wire.Nonces
     window: ReplayWindow
@@ -53,21 +60,23 @@ class _Session:
 class SecureOpen:
     """The inbound stage: authentic, fresh datagrams of the sessions that the supervisor opened. `longest`: bytes."""
 
-    def __init__(self, block: Block, channel: WorkerEnd, family: int, longest: int) -> None:
-        self._slots = block.slots
-        self._counts = block.inbound
+    def __init__(self, memory: Memory, channel: WorkerEnd, family: int, longest: int) -> None:
+        self._slots = memory.slots
+        self._counts = memory.inbound
         self._channel = channel
+        self._handshakes = Handshakes(channel, self._counts)
         self._longest = longest
         self._frames = Batch()
         self._geometry = lru_cache(1)(lambda datagrams: Geometry(datagrams, self._frames))
         self._headers: Callable[[Batch, Trains], list[wire.Bytes]] = lru_cache(32)(_headers)
         self._sessions: dict[int, _Session] = {}
-        self._peer = Address(block.slots, Slot.PEER, family)
+        self._peer = Address(memory.slots, Slot.PEER, family)
         self._opened: list[Train] = []  # the frames of the batch in hand,
         self._datagrams = self._frames  # its datagrams,
         self._source = b""  # where it came from,
         self._heard = False  # whether any of it was authentic and fresh,
-        self._newest = False  # and whether that was the newest datagram so far
+        self._newest = False  # whether that was the newest datagram so far,
+        self._now = 0.0  # and when that is
 
     def open(self, batch: Batch, source: bytes) -> Batch | None:
         """Return the frames of the authentic, fresh datagrams of `batch`; None when there are none (counted).
@@ -80,32 +89,47 @@ class SecureOpen:
         frames.vouched = True
         self._datagrams, self._source = batch, source
         self._heard = self._newest = False
+        self._now = clock.now()
         if not self._whole(batch.trains):
             self._opened = []
             for train in batch.trains:
                 self._train(train)
             frames.trains = _trains(tuple(self._opened))
         if self._heard:
-            self._slots[Slot.PEER_HEARD] = time.monotonic_ns()
+            self._slots[Slot.PEER_HEARD] = int(self._now * 1e9)
             if self._newest and source != self._peer.current():
                 store(self._slots, Slot.PEER, from_raw(source))
         return frames if fits(frames, self._longest, self._counts) else None
 
     def mail(self) -> None:
-        """Carry out what the supervisor has ordered."""
+        """Carry out what the supervisor has ordered, and forget the keys of sessions that are over."""
+        now = clock.now()
+        for session in [each for each in self._sessions.values() if each.until <= now]:
+            del self._sessions[session.index]
         for order in self._channel.orders():
             if order.task is Task.CLOSE:
                 self._sessions.pop(order.index, None)
             elif order.task is Task.OPEN and order.index not in self._sessions:
-                slot = Count.SESSION + order.slot
+                slot = Private.SESSION + order.slot
+                if not order.resumed:
+                    self._counts[slot] = 0  # we may have written to it for the session that had it before
                 self._sessions[order.index] = _Session(
                     index=order.index,
                     slot=slot,
+                    number=order.number,
+                    until=order.until,
                     cipher=order.cipher,
                     nonces=wire.Nonces(order.cipher, ROWS),
                     window=ReplayWindow(start=self._counts[slot]),
                     aead=wire.aead(order.cipher, order.key),
                 )
+            else:
+                self._handshakes.obey(order)
+
+    def _session(self, index: int) -> _Session | None:
+        """The session of that index, unless it is over."""
+        session = self._sessions.get(index)
+        return session if session is not None and self._now < session.until else None
 
     def _whole(self, trains: Trains) -> bool:
         """Open the whole batch at once, which is possible if all its counters count up, as they nearly always do.
@@ -123,7 +147,7 @@ class SecureOpen:
                 return False
             word = wire.word(packed)
         kind, index, first = wire.take_apart(word)
-        session = self._sessions.get(index)
+        session = self._session(index)
         if kind not in _DATA or session is None or not session.window.fresh(first, count):
             return False
         end = first
@@ -158,18 +182,23 @@ class SecureOpen:
         first = 0
         while first < count:
             end = first + 1
-            while end < count and end - first < ROWS and words[end] - words[end - 1] == wire.COUNTER_ONE:
-                end += 1
-            self._run(train, first, end - first, words[first])
+            if words[first] & 0xFF in wire.HANDSHAKE_TYPES:  # there may be data before and behind them
+                while end < count and words[end] & 0xFF in wire.HANDSHAKE_TYPES:
+                    end += 1
+                self._handshake(train, first, end - first)
+            else:
+                while end < count and end - first < ROWS and words[end] - words[end - 1] == wire.COUNTER_ONE:
+                    end += 1
+                self._run(train, first, end - first, words[first])
             first = end
 
     def _run(self, train: Train, row: int, count: int, word: int) -> None:
         """Open rows row, row + 1, ... of consecutive counters."""
         kind, index, first = wire.take_apart(word)
-        session = self._sessions.get(index)
+        session = self._session(index)
         if kind not in _DATA or session is None:
-            if kind in wire.HANDSHAKE_TYPES:  # the kernel may put one behind data from the same source, and before it
-                self._pass_on(train, row, count)
+            if kind in wire.HANDSHAKE_TYPES:
+                self._handshake(train, row, count)
             else:
                 self._counts[Count.DROPPED + Drop.NO_SESSION] += count
             return
@@ -218,9 +247,14 @@ class SecureOpen:
         """Note that everything up to counter `end` may have been accepted, and tell whoever must know."""
         self._counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
         self._heard = True
-        self._newest = self._newest or session.window.next == end
+        # A datagram that was held back says nothing of where the peer is now. The peer may confirm one session while
+        # it sends on another: so the newest is the one that its worker, not its supervisor, was last heard on.
+        newest = session.window.next == end and session.number >= self._counts[Private.NEWEST]
+        if end > wire.CONTROL_COUNTERS and session.number > self._counts[Private.NEWEST]:
+            self._counts[Private.NEWEST] = session.number
+        self._newest = self._newest or newest
         if not session.proved or end <= wire.CONTROL_COUNTERS:
-            session.proved = self._channel.proved(session.index, from_raw(self._source))
+            session.proved = self._channel.proved(session.index, from_raw(self._source), newest=newest)
 
     def _accept(self, session: _Session, train: Train, row: int, count: int, end: int) -> None:
         """Take rows for open frames."""
@@ -238,13 +272,8 @@ class SecureOpen:
             at, count = opened[-1].at, opened.pop().count + count
         opened.append(Train(at, size, count, last))
 
-    def _pass_on(self, train: Train, row: int, count: int) -> None:
-        """Hand rows that are datagrams of the handshake to the supervisor, as many as its channel takes."""
-        source = from_raw(self._source)
+    def _handshake(self, train: Train, row: int, count: int) -> None:
+        """See to rows that are datagrams of the handshake."""
         end = train.at + train.length
         for start in range(train.at + row * train.size, train.at + (row + count) * train.size, train.size):
-            datagram = self._datagrams.buffer[start : min(start + train.size, end)]
-            if len(datagram) > wire.MAX_HANDSHAKE_LENGTH:
-                self._counts[Count.DROPPED + Drop.AUTHENTICATION] += 1
-            elif not self._channel.handshake(datagram, source):
-                self._counts[Count.DROPPED + Drop.NO_BUFFERS] += 1
+            self._handshakes.take(bytes(self._datagrams.buffer[start : min(start + train.size, end)]), self._source)

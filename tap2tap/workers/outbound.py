@@ -19,11 +19,11 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
 
     `channel` is the supervisor's, for the protocols that need one; it stays the caller's.
     """
-    counts = cable.block.outbound
+    counts = cable.memory.outbound
     stage = sealer(cable, channel)
     reader = TapReader(cable.tap, counts, stage.overhead)
     sender = Sender(cable.sock, counts, segment=cable.trains)
-    peer = Address(cable.block.slots, Slot.PEER, cable.sock.family)
+    peer = Address(cable.memory.slots, Slot.PEER, cable.sock.family)
     poll = poller(cable.tap, channel).poll
     current, seal, send, drain = peer.current, stage.seal, sender.send, reader.drain
 

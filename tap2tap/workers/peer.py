@@ -10,9 +10,9 @@ SILENCE = 30 * 10**9  # ns without a word from the peer before another may take 
 
 
 class Doorkeeper:
-    """Decides whose datagrams come in, and keeps the peer's slots of the counter block: `slots[at:at+4]`, `heard`.
+    """Decides whose datagrams come in, and keeps the peer's slots of the memory: `slots[at:at+4]`, `heard`.
 
-    A successor of a killed worker reads there who the peer is. Times are CLOCK_MONOTONIC in ns, sources are
+    A successor of a killed worker reads there who the peer is. Times are those of the clock in ns, sources are
     `struct sockaddr` of the socket's family.
     """
 

@@ -1,7 +1,6 @@
 """The stages of the plain protocol: one Ethernet frame is one datagram, and nothing is done to it."""
 
-import time
-
+from tap2tap import clock
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.workers.fit import fits
 from tap2tap.workers.peer import Doorkeeper
@@ -25,7 +24,7 @@ class PlainSeal:
 
     def keepalive(self) -> Batch | None:
         """Return an empty datagram when it is time to remind the peer of us."""
-        due = self._keepalive.due(self._counts[Count.DATAGRAMS], time.monotonic())
+        due = self._keepalive.due(self._counts[Count.DATAGRAMS], clock.now())
         return self._empty if due else None
 
 
@@ -46,7 +45,7 @@ class PlainOpen:
             keepalives -= len(batch.trains)
         if not fits(batch, self._longest, self._counts) and not keepalives:
             return None
-        if not self._door.admits(source, time.monotonic_ns()):
+        if not self._door.admits(source, clock.now_ns()):
             self._counts[Count.DROPPED + Drop.STRANGER] += batch.trains.frames + keepalives
             return None
         if keepalives:

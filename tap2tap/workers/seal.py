@@ -1,14 +1,17 @@
 """The outbound stage of the secure protocol: each frame is sealed into one datagram.
 
-Why a nonce never repeats under one key: the outbound worker writes the next counter to shared memory before it seals
-the first datagram of a train, so a successor goes on behind whatever its killed predecessor may have sent; the
-supervisor reaps the predecessor before it forks the successor, so there is one worker at a time; and a new supervisor
-has new sessions, whose keys come from fresh ephemeral keys.
+Why a nonce never repeats under one key: the outbound worker writes the next counter to the memory that it shares with
+the supervisor alone before it seals the first datagram of a train, so a successor goes on behind whatever its killed
+predecessor may have sent; it goes by its own count where that is the higher one, so nothing that is written there makes
+it go back; the supervisor reaps the predecessor before it forks the successor, so there is one worker at a time; and a
+new supervisor has new sessions, whose keys come from fresh ephemeral keys.
 """
 
 from functools import lru_cache
 
-from tap2tap.counters import Block, Count, Drop
+from tap2tap import clock
+from tap2tap.counters import Count, Drop
+from tap2tap.memory import Memory, Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mailbox import Task, WorkerEnd
 from tap2tap.protocols.secure.wire import OVERHEAD
@@ -21,8 +24,8 @@ class SecureSeal:
 
     overhead = OVERHEAD
 
-    def __init__(self, block: Block, channel: WorkerEnd) -> None:
-        self._counts = block.outbound
+    def __init__(self, memory: Memory, channel: WorkerEnd) -> None:
+        self._counts = memory.outbound
         self._channel = channel
         self._sealed = Batch()
         self._empty = Batch(1)
@@ -32,7 +35,9 @@ class SecureSeal:
         self._cipher = wire.Cipher.AES_256_GCM
         self._nonces = wire.Nonces(self._cipher, ROWS)
         self._index = 0
-        self._slot = 0
+        self._slot = Private.SESSION
+        self._next = 0  # counter
+        self._until = 0.0  # seconds of the clock, when the session may be used no longer
         self._reminder = False
 
     def seal(self, batch: Batch) -> Batch | None:
@@ -42,12 +47,13 @@ class SecureSeal:
         """
         if self._channel.waiting():
             self._mail()
+        self._expire()
         aead, counts, count = self._aead, self._counts, batch.trains.frames
-        first = counts[self._slot]
+        first = max(self._next, counts[self._slot])
         if aead is None or first + count > wire.REJECT_AFTER_MESSAGES:
             counts[Count.DROPPED + Drop.NO_SESSION] += count
             return None
-        counts[self._slot] = first + count  # before anything is sealed: see above
+        self._next = counts[self._slot] = first + count  # before anything is sealed: see above
         kind = wire.TYPE_DATA_VOUCHED if batch.vouched else wire.TYPE_DATA
         geometry = self._geometries.get(batch)
         if geometry is None:
@@ -78,10 +84,16 @@ class SecureSeal:
         """Return a sealed empty datagram when the supervisor has ordered one."""
         if self._channel.waiting():
             self._mail()
+        self._expire()
         if not self._reminder:
             return None
         self._reminder = False
         return self.seal(self._empty)
+
+    def _expire(self) -> None:
+        """Forget a key whose time is over, whether the supervisor has said so or not."""
+        if self._aead is not None and clock.now() >= self._until:
+            self._aead = None
 
     def _mail(self) -> None:
         for order in self._channel.orders():
@@ -90,7 +102,9 @@ class SecureSeal:
                 self._cipher = order.cipher
                 self._nonces = wire.Nonces(order.cipher, ROWS)
                 self._index = order.index
-                self._slot = Count.SESSION + order.slot
+                self._slot = Private.SESSION + order.slot
+                self._next = self._counts[self._slot]
+                self._until = order.until
             elif order.task is Task.STOP:
                 self._aead = None
             elif order.task is Task.KEEPALIVE:

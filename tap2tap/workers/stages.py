@@ -15,14 +15,14 @@ from tap2tap.workers.worker import Cable
 def sealer(cable: Cable, channel: socket.socket | None) -> PlainSeal | SecureSeal:
     """Make the outbound worker's stage."""
     if channel is not None:
-        return SecureSeal(cable.block, WorkerEnd(channel, cable.block.outbound))
-    return PlainSeal(cable.block.outbound, cable.keepalive)
+        return SecureSeal(cable.memory, WorkerEnd(channel, cable.memory.outbound))
+    return PlainSeal(cable.memory.outbound, cable.keepalive)
 
 
 def opener(cable: Cable, channel: socket.socket | None) -> PlainOpen | SecureOpen:
     """Make the inbound worker's stage."""
-    slots, family, longest = cable.block.slots, cable.sock.family, longest_frame(cable.mtu)
+    slots, family, longest = cable.memory.slots, cable.sock.family, longest_frame(cable.mtu)
     if channel is not None:
-        return SecureOpen(cable.block, WorkerEnd(channel, cable.block.inbound), family, longest)
+        return SecureOpen(cable.memory, WorkerEnd(channel, cable.memory.inbound), family, longest)
     door = Doorkeeper(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.remote is not None)
-    return PlainOpen(cable.block.inbound, door, longest)
+    return PlainOpen(cable.memory.inbound, door, longest)

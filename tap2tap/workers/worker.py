@@ -8,9 +8,9 @@ import select
 import socket
 from typing import NamedTuple
 
-from tap2tap.counters import Block
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import TAP_GONE
+from tap2tap.memory import Memory
 
 BEAT = 1000  # ms: an idle worker comes round its loop this often, which the supervisor takes for a sign of life
 
@@ -21,7 +21,7 @@ class Cable(NamedTuple):
     name: str
     tap: int
     sock: socket.socket
-    block: Block
+    memory: Memory
     mtu: int
     remote: Endpoint | None  # None: server mode
     keepalive: int  # seconds, 0 is off

@@ -65,19 +65,19 @@ class Identity:
     Raises NoiseError for a peer key of low order (read_keys refuses those before).
     """
 
-    __slots__ = ("_own_mac_key", "_peer", "_private", "_psk", "peer_mac_key")
+    __slots__ = ("_peer", "_private", "_psk", "own_mac_key", "peer_mac_key")
 
     def __init__(self, keys: CableKeys) -> None:
         self._private, self._peer, self._psk = keys.private, keys.peer, keys.psk
         secret = diffie_hellman(keys.private, keys.peer)
         own = public_of(keys.private)
-        self._own_mac_key = hashlib.blake2s(MAC_LABEL + keys.psk + own + keys.peer, key=secret).digest()
-        # That of what the peer sends: it may be given to whoever sorts datagrams, who can make no session with it.
+        self.own_mac_key: bytes = hashlib.blake2s(MAC_LABEL + keys.psk + own + keys.peer, key=secret).digest()
+        # They may be given to whoever sorts datagrams: no session can be made with them.
         self.peer_mac_key: bytes = hashlib.blake2s(MAC_LABEL + keys.psk + keys.peer + own, key=secret).digest()
 
     def sign(self, message: bytes, context: bytes = b"") -> bytes:
         """Return the message with its mac; `context` is hashed too but not sent."""
-        return message + mac(self._own_mac_key, message, context)
+        return message + mac(self.own_mac_key, message, context)
 
     def is_from_peer(self, datagram: bytes, context: bytes = b"") -> bool:
         """Tell whether the mac at the end is one that only the peer can make."""
@@ -85,7 +85,7 @@ class Identity:
 
     def is_our_own(self, datagram: bytes) -> bool:
         """Tell whether this end, or another that uses the same key file, made the datagram."""
-        return matches(self._own_mac_key, datagram)
+        return matches(self.own_mac_key, datagram)
 
     def noise(self, *, initiator: bool, front: bytes) -> HandshakeState:
         """Begin a Noise handshake; the bytes in front of the first Noise message belong to its prologue."""

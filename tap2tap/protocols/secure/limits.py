@@ -63,6 +63,9 @@ class Seen:
             self._order.popitem(last=False)
         return True
 
+    def __contains__(self, thing: bytes) -> bool:
+        return thing in self._order
+
     def __len__(self) -> int:
         return len(self._order)
 

@@ -66,6 +66,11 @@ class Link:
         self._unauthentic = 0  # handshake datagrams
         self._todo: list[Action] = []
 
+    @property
+    def identity(self) -> Identity:
+        """The keys of this end."""
+        return self._identity
+
     # What the supervisor calls.
 
     def start(self, now: float) -> list[Action]:

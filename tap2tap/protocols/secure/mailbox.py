@@ -6,6 +6,7 @@ there is something to read. An order is in the channel before the datagram goes 
 """
 
 import contextlib
+import dataclasses
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from tap2tap import endpoint
-from tap2tap.counters import Count, Counts
+from tap2tap.counters import Counts
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.wire import MAX_HANDSHAKE_LENGTH, Cipher
+from tap2tap.memory import Private
+from tap2tap.protocols.secure.wire import Cipher
 
-_ORDER = struct.Struct("=BBII32s")  # task, cipher, index, slot, key
+_ORDER = struct.Struct("=BBIIQd?32s")  # task, cipher, index, slot, number, until, resumed, key
 _PROVED = b"P"
 _HANDSHAKE = b"H"
 _ENDPOINT = 1 + 24  # a letter, and a packed endpoint
+_INDEX_AND_NEWEST = struct.Struct("=I?")
 BUFFER = 1 << 16  # bytes that may wait in a channel: a flood of handshakes is cut off here
 
 
@@ -32,25 +35,39 @@ class Task(IntEnum):
     USE = 3  # outbound: seal with this session
     STOP = 4  # outbound: forget it
     KEEPALIVE = 5  # outbound: send an empty datagram
+    PEER_MAC = 6  # inbound: `key` is that of the mac of the peer's handshake datagrams
+    OWN_MAC = 7  # inbound: `key` is that of our own
+    EXPECT = 8  # inbound: `key` begins with the mac of an initiation that a challenge may be about
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order. `slot` is where the counters of the session are kept: the number of a slot from Count.SESSION on."""
+    """One order, which a worker obeys until `until`, seconds of the clock of the tunnel (tap2tap.clock).
+
+    `slot` is where the counters of the session are kept: the number of a slot from Private.SESSION on. What stands
+    there counts only if the session is `resumed` from the life of a dead worker. `number` grows with each session.
+    """
 
     task: Task
     cipher: Cipher = Cipher.CHACHA20_POLY1305
     index: int = 0
     slot: int = 0
+    number: int = 0
+    until: float = float("inf")
+    resumed: bool = False
     key: bytes = field(default=bytes(32), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """An authentic datagram came on the session of this index: its first, or one of the supervisor's counters."""
+    """An authentic datagram came on the session of this index: its first, or one of the supervisor's counters.
+
+    `newest` says that it was the newest datagram of the newest session that any came on.
+    """
 
     index: int
     source: Endpoint
+    newest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +90,8 @@ class SupervisorEnd:
     def order(self, order: Order) -> None:
         """Put an order into the channel. A worker that leaves it full hangs: its successor is told everything anew."""
         with contextlib.suppress(OSError):
-            self.sock.send(_ORDER.pack(order.task, order.cipher, order.index, order.slot, order.key))
-        self._counts[Count.MAIL] += 1
+            self.sock.send(_ORDER.pack(*dataclasses.astuple(order)))
+        self._counts[Private.MAIL] += 1
 
     def notices(self, most: int = 64) -> Iterator[Proved | Handshake]:
         """Take what the worker has sent, at most so many: the rest waits for the next turn of the loop."""
@@ -88,7 +105,8 @@ class SupervisorEnd:
                 return
             source = endpoint.unpack(packed[1:_ENDPOINT])
             if packed[:1] == _PROVED:
-                yield Proved(int.from_bytes(packed[_ENDPOINT:], "little"), source)
+                index, newest = _INDEX_AND_NEWEST.unpack(packed[_ENDPOINT:])
+                yield Proved(index, source, newest)
             else:
                 yield Handshake(packed[_ENDPOINT:], source)
 
@@ -112,11 +130,11 @@ class WorkerEnd:
 
     def waiting(self) -> bool:
         """Whether there are orders that have not been read."""
-        return bool(self._counts[Count.MAIL] != self._read)
+        return bool(self._counts[Private.MAIL] != self._read)
 
     def orders(self) -> Iterator[Order]:
         """Take every order."""
-        self._read = self._counts[Count.MAIL]  # first: what comes after this look raises it again
+        self._read = self._counts[Private.MAIL]  # first: what comes after this look raises it again
         while True:
             try:
                 packed = self._sock.recv(_ORDER.size)
@@ -124,18 +142,16 @@ class WorkerEnd:
                 return
             if len(packed) != _ORDER.size:  # the supervisor is gone, and so are we in a moment
                 return
-            task, cipher, index, slot, key = _ORDER.unpack(packed)
-            yield Order(Task(task), Cipher(cipher), index, slot, key)
+            task, cipher, index, slot, number, until, resumed, key = _ORDER.unpack(packed)
+            yield Order(Task(task), Cipher(cipher), index, slot, number, until, resumed, key)
 
-    def proved(self, index: int, source: Endpoint) -> bool:
+    def proved(self, index: int, source: Endpoint, *, newest: bool) -> bool:
         """Tell the supervisor; False when the channel is full."""
-        return self._send(_PROVED + endpoint.pack(source) + index.to_bytes(4, "little"))
+        return self._send(_PROVED + endpoint.pack(source) + _INDEX_AND_NEWEST.pack(index, newest))
 
-    def handshake(self, datagram: memoryview, source: Endpoint) -> bool:
-        """Pass a datagram of the handshake on; False when it is too long for that, or the channel is full."""
-        return len(datagram) <= MAX_HANDSHAKE_LENGTH and self._send(
-            _HANDSHAKE + endpoint.pack(source) + bytes(datagram)
-        )
+    def handshake(self, datagram: bytes, source: Endpoint) -> bool:
+        """Pass a datagram of the handshake on; False when the channel is full."""
+        return self._send(_HANDSHAKE + endpoint.pack(source) + datagram)
 
     def _send(self, packed: bytes) -> bool:
         try:

@@ -1,0 +1,90 @@
+"""Renewing the counter block when somebody opens it: so `tap2tap stats` sees the counts of that moment.
+
+Where the kernel does not tell of that (inotify(7)), it is renewed now and then. Constants: linux/inotify.h.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tap2tap import clock, counters, log
+from tap2tap.counters import MAGIC, VERSION, Block, Slot
+from tap2tap.memory import Memory
+
+_IN_OPEN = 0x20
+
+EVERY = 1.0  # seconds from one copy to the next where nobody asks
+PAUSE = 0.01  # seconds at least
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Publisher:
+    """Copies what is shown of `memory` to `block`; without a block it does nothing. Times are those of `clock`."""
+
+    def __init__(self, memory: Memory, block: Block | None) -> None:
+        self.due = 0.0 if block else float("inf")  # when to publish next, if nobody asks
+        self._last = 0.0
+        self._memory = memory
+        self._block = block
+        self._opened = _watch(block.path) if block else -1  # readable when somebody has opened it
+
+    @property
+    def waiting(self) -> dict[int, Callable[[], None]]:
+        """What to do when somebody opens the block; empty where that cannot be known."""
+        return {self._opened: self._asked} if self._opened >= 0 else {}
+
+    def _asked(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._opened, 4096)
+        self.soon()
+
+    def soon(self) -> None:
+        """Publish at the next opportunity."""
+        if self._block:
+            self.due = self._last + PAUSE
+
+    def publish(self) -> None:
+        """Make a copy now."""
+        if self._block is None:
+            return
+        slots = self._memory.slots
+        self._last = clock.now()
+        slots[Slot.MAGIC], slots[Slot.VERSION], slots[Slot.PUBLISHED] = MAGIC, VERSION, int(self._last * 1e9)
+        self._block.write(self._memory.shown())
+        self.due = self._last + EVERY
+
+    def close(self) -> None:
+        """Publish for the last time, and remove the block where that is permitted."""
+        self.publish()
+        if self._opened >= 0:
+            os.close(self._opened)
+        if self._block:
+            self._block.close()
+
+
+def _watch(path: Path) -> int:
+    """A descriptor that becomes readable when `path` is opened; -1 where there is none to be had."""
+    fd = int(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if fd >= 0 and _libc.inotify_add_watch(fd, bytes(path), _IN_OPEN) < 0:
+        os.close(fd)
+        return -1
+    return fd
+
+
+@contextmanager
+def publisher(memory: Memory, folder: Path = counters.FOLDER) -> Iterator[Publisher]:
+    """Publish `memory` in a block of its own until the end; where there can be none, that is a warning."""
+    counters.sweep(folder)
+    block = None
+    try:
+        block = counters.create(folder)
+    except OSError as error:
+        log.warning("tap2tap stats will not see this tunnel", folder=folder, error=error.strerror)
+    result = Publisher(memory, block)
+    try:
+        yield result
+    finally:
+        result.close()
