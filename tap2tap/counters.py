@@ -2,9 +2,9 @@
 
 It is a copy, which the supervisor renews when the file is opened, of slots of the memory that they share
 (tap2tap.memory): nobody maps it, and nobody reads a decision back from it. So whatever happens to the file, the tunnel
-does not notice. It belongs to who started the tunnel, and every local user may read it. The supervisor holds a POSIX
-lock on it for as long as it lives, which is how a reader tells a live block from one that is left behind: a supervisor
-that has given up its privileges cannot remove a file of root, so the next one does.
+does not notice. It belongs to who started the tunnel, every local user may read it, and nobody else can write it. The
+supervisor holds a POSIX lock on it for as long as it lives, which is how a reader tells a live block from one that a
+killed supervisor left behind.
 
 The file is an array of aligned 64-bit slots in the byte order of the host: a header, then one group for each worker.
 """
@@ -26,7 +26,7 @@ from tap2tap import clock
 MAGIC = int.from_bytes(b"TAP2TAP\0", "little")
 VERSION = 2
 FOLDER = Path("/dev/shm")  # noqa: S108  (world-writable and sticky by design: names there are random, see create)
-PREFIX = "tap2tap-"
+PREFIX, NAME = "tap2tap-", "counters"  # of the folder of a block, and of the file in it
 
 HEADER_SLOTS = 64
 SHOWN = 64  # slots of a worker
@@ -144,27 +144,36 @@ class Block:
             os.pwrite(self._fd, slots, 0)
 
     def close(self) -> None:
-        """Remove the file where that is permitted, and let go of it."""
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        """Remove the file, and let go of it."""
+        _remove(self.path)
         os.close(self._fd)
 
 
-def create(folder: Path = FOLDER) -> Block:
+def create(owner: int | None = None, folder: Path = FOLDER) -> Block:
     """Make and lock a block of zeros, all of its space allocated. Raises OSError.
 
-    The file appears under its final name only when it is locked, so that nobody takes it for a stale one.
+    It stands in a folder of its own that belongs to `owner`, a uid, who may remove it from there although it is root's.
+    It appears under its name only when it is locked, so that nobody takes it for a stale one.
     """
-    fd, draft = tempfile.mkstemp(prefix="." + PREFIX, dir=folder)
-    path = folder / (PREFIX + Path(draft).name.removeprefix("." + PREFIX))
+    home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+    draft, path = home / "draft", home / NAME
     try:
-        os.posix_fallocate(fd, 0, SLOTS * 8)
-        os.fchmod(fd, 0o644)
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Path(draft).rename(path)
+        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.fchmod(fd, 0o644)  # whatever the umask took away
+            os.posix_fallocate(fd, 0, SLOTS * 8)
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.rename(path)
+            home.chmod(0o755)
+            if owner is not None and owner != os.geteuid():
+                os.chown(home, owner, -1)
+        except OSError:
+            os.close(fd)
+            raise
     except OSError:
-        os.close(fd)
-        Path(draft).unlink(missing_ok=True)
+        for each in (draft, path):
+            each.unlink(missing_ok=True)
+        home.rmdir()
         raise
     return Block(fd, path)
 
@@ -202,16 +211,26 @@ def live(folder: Path = FOLDER) -> Iterator[Reading]:
 
 
 def sweep(folder: Path = FOLDER) -> None:
-    """Remove the blocks of dead supervisors, as far as this user may: its own, and nothing else of that name."""
+    """Remove the blocks of this user whose supervisors are dead, and nothing else of that name."""
     for path, fd in _files(folder):
         if os.fstat(fd).st_uid == os.geteuid() and not _locked(fd) and _read(fd):
-            with contextlib.suppress(OSError):
-                path.unlink()
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a block and its folder, whose owner may have put anything in its place: so no link is followed."""
+    with contextlib.suppress(OSError):
+        home = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.unlink(path.name, dir_fd=home)
+        finally:
+            os.close(home)
+        path.parent.rmdir()
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int]]:
     """The files of a block's name and length, each open until the next is asked for. Anyone may put one there."""
-    for path in sorted(folder.glob(PREFIX + "*")):
+    for path in sorted(folder.glob(f"{PREFIX}*/{NAME}")):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -227,9 +246,11 @@ def _files(folder: Path) -> Iterator[tuple[Path, int]]:
 def _fresh(fd: int, deadline: float) -> memoryview | None:
     """A copy of the block in a file, one made from now on if there is such by `deadline`; None if it is none."""
     opened = clock.now_ns()
-    while (slots := _read(fd)) and slots[Slot.PUBLISHED] < opened and clock.now() < deadline:
+    while True:
+        slots = _read(fd)
+        if (slots and slots[Slot.PUBLISHED] >= opened) or clock.now() >= deadline:
+            return slots
         time.sleep(PATIENCE / 100)
-    return slots
 
 
 def _read(fd: int) -> memoryview | None:

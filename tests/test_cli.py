@@ -168,12 +168,6 @@ def test_a_device_file_without_a_driver_gets_one_line(lab: Lab) -> None:
     mistake(done, 1, "/dev/net/tun is missing: load the driver with 'modprobe tun'")
 
 
-def test_no_room_for_the_counter_block_gets_one_line(lab: Lab) -> None:
-    done = tap2tap(host=lab.left, prefix=private("mount -t tmpfs -o ro none /dev/shm"))
-    mistake(done, 1, "cannot make the counter block in /dev/shm: Read-only file system")
-    assert port_is_free(lab.left)
-
-
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(
     ("mode", "words"),

@@ -30,7 +30,7 @@ shared.outbound[Count.FRAMES] = 2**64 - 1
 for group in shared.outbound, shared.inbound:
     for slot in range(Private.MAIL, memory.GROUP):
         group[slot] = 77
-block = counters.create(pathlib.Path(sys.argv[1]))
+block = counters.create(folder=pathlib.Path(sys.argv[1]))
 Publisher(shared, block).publish()
 print(block.path, flush=True)
 sys.stdin.read()
@@ -62,6 +62,13 @@ def other(code: str, argument: Path) -> Iterator[tuple[Process, str]]:
 def living(folder: Path) -> list[Reading]:
     """The living blocks."""
     return list(counters.live(folder))
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where a block could stand."""
+    home = folder / f"{counters.PREFIX}{name}"
+    home.mkdir()
+    return home / counters.NAME
 
 
 def forged(path: Path, magic: int = MAGIC, version: int = VERSION) -> Path:
@@ -108,7 +115,7 @@ def test_the_block_of_a_killed_process_is_stale_and_swept(tmp_path: Path) -> Non
         assert Path(stale).exists()
         assert [str(block.path) for block in living(tmp_path)] == [alive]
         counters.sweep(tmp_path)
-        assert list(tmp_path.iterdir()) == [Path(alive)]
+        assert list(tmp_path.iterdir()) == [Path(alive).parent]
 
 
 def test_looking_takes_no_lock_from_its_owner(tmp_path: Path) -> None:
@@ -121,6 +128,7 @@ def test_looking_takes_no_lock_from_its_owner(tmp_path: Path) -> None:
 def test_a_closed_block_is_gone_and_may_have_been_removed_before(tmp_path: Path) -> None:
     block = counters.create(folder=tmp_path)
     block.path.unlink()
+    block.path.parent.rmdir()
     block.write(memoryview(bytes(SLOTS * 8)).cast("Q"))  # nobody reads it, and nothing happens
     block.close()
     assert not list(tmp_path.iterdir())
@@ -201,8 +209,8 @@ STALE: list[Callable[[Path], object]] = [forged, header_only, Path.mkdir]
 
 @pytest.mark.parametrize("make", STRANGE + STALE)
 def test_a_strange_file_is_no_block_and_hides_none(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    make(tmp_path / "tap2tap-0")
-    make(tmp_path / "tap2tap-zzzzzzzzz")
+    make(place(tmp_path, "0"))
+    make(place(tmp_path, "zzzzzzzzz"))
     with other(OWNER, tmp_path) as (_, path):
         assert [str(block.path) for block in living(tmp_path)] == [path]
         counters.sweep(tmp_path)
@@ -211,7 +219,7 @@ def test_a_strange_file_is_no_block_and_hides_none(tmp_path: Path, make: Callabl
 
 @pytest.mark.parametrize("make", STRANGE)
 def test_a_strange_file_is_no_block_although_somebody_locks_it(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    path = tmp_path / "tap2tap-0"
+    path = place(tmp_path, "0")
     make(path)
     with other(LOCKER, path) as (_, said):
         assert said == "locked"
@@ -219,7 +227,7 @@ def test_a_strange_file_is_no_block_although_somebody_locks_it(tmp_path: Path, m
 
 
 def test_a_file_that_its_owner_cuts_short_while_it_is_read_does_no_harm(tmp_path: Path) -> None:
-    path = forged(tmp_path / "tap2tap-0")
+    path = forged(place(tmp_path, "0"))
     with other(LOCKER, path):
         blocks = counters.live(tmp_path)
         block = next(blocks)
@@ -229,13 +237,13 @@ def test_a_file_that_its_owner_cuts_short_while_it_is_read_does_no_harm(tmp_path
 
 
 def test_a_file_without_permission_to_read_is_passed_over(tmp_path: Path) -> None:
-    forged(tmp_path / "tap2tap-0").chmod(0)
+    forged(place(tmp_path, "0")).chmod(0)
     assert not living(tmp_path)
 
 
 @pytest.mark.parametrize("make", STRANGE)
 def test_sweeping_removes_nothing_but_blocks(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    strange, stale = tmp_path / "tap2tap-0", tmp_path / "tap2tap-1"
+    strange, stale = place(tmp_path, "0"), place(tmp_path, "1")
     make(strange)
     forged(stale)
     counters.sweep(tmp_path)
@@ -245,7 +253,7 @@ def test_sweeping_removes_nothing_but_blocks(tmp_path: Path, make: Callable[[Pat
 
 @pytest.mark.usefixtures("root")
 def test_sweeping_leaves_what_belongs_to_another_user(tmp_path: Path) -> None:
-    path = forged(tmp_path / "tap2tap-0")
+    path = forged(place(tmp_path, "0"))
     os.chown(path, 65534, -1)
     counters.sweep(tmp_path)
     assert path.exists()

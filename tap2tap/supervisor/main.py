@@ -43,7 +43,7 @@ def run(config: Config) -> int:
         remotes = endpoint.resolve(*config.remote) if config.remote else []
         with (
             make_cable(config, remotes) as cable,
-            publisher(cable.memory) as publish,
+            publisher(cable.memory, identity(config)[0]) as publish,
             make_resolver(cable, config) as resolver,
         ):
             if keys:  # the cable is not plugged in, not even for a moment, before the peer is there
@@ -62,8 +62,9 @@ def run(config: Config) -> int:
             try:
                 for worker in workers:
                     worker.start()
-                announce(cable)
+                cable.memory.slots[Slot.STATE] = State.UP
                 publish.publish()
+                announce(cable)
                 if keeper:
                     keeper.start()
                 Watch(cable, workers, stop, hooks, keeper, resolver, publish).run()
@@ -194,8 +195,6 @@ def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:
 
 def announce(cable: Cable) -> None:
     """Say that the tunnel is up."""
-    slots = cable.memory.slots
-    slots[Slot.STATE] = State.UP
     gc.freeze()
     if not cable.remote:
         log.info("waiting for the first peer to call")
@@ -203,7 +202,7 @@ def announce(cable: Cable) -> None:
         "tunnel is up",
         interface=cable.name,
         mtu=cable.mtu,
-        local=endpoint.load(slots, Slot.LOCAL),
+        local=endpoint.load(cable.memory.slots, Slot.LOCAL),
         remote=cable.remote or "any",
     )
 

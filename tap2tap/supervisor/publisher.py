@@ -57,8 +57,7 @@ class Publisher:
         self.due = self._last + EVERY
 
     def close(self) -> None:
-        """Publish for the last time, and remove the block where that is permitted."""
-        self.publish()
+        """Remove the block."""
         if self._opened >= 0:
             os.close(self._opened)
         if self._block:
@@ -75,12 +74,12 @@ def _watch(path: Path) -> int:
 
 
 @contextmanager
-def publisher(memory: Memory, folder: Path = counters.FOLDER) -> Iterator[Publisher]:
-    """Publish `memory` in a block of its own until the end; where there can be none, that is a warning."""
+def publisher(memory: Memory, owner: int, folder: Path = counters.FOLDER) -> Iterator[Publisher]:
+    """Publish `memory` until the end, as the uid `owner`; where there can be no block, that is a warning."""
     counters.sweep(folder)
     block = None
     try:
-        block = counters.create(folder)
+        block = counters.create(owner, folder)
     except OSError as error:
         log.warning("tap2tap stats will not see this tunnel", folder=folder, error=error.strerror)
     result = Publisher(memory, block)
