@@ -67,7 +67,7 @@ class SecureOpen:
         self._handshakes = Handshakes(channel, self._counts)
         self._longest = longest
         self._frames = Batch()
-        self._geometry = lru_cache(1)(lambda datagrams: Geometry(datagrams, self._frames))
+        self._geometry = Geometry(self._frames, self._frames)  # of the receiver's batch, always the same one
         self._headers: Callable[[Batch, Trains], list[wire.Bytes]] = lru_cache(32)(_headers)
         self._sessions: dict[int, _Session] = {}
         self._peer = Address(memory.slots, Slot.PEER, family)
@@ -87,6 +87,8 @@ class SecureOpen:
             self.mail()
         frames = self._frames
         frames.vouched = True
+        if batch is not self._datagrams:
+            self._geometry = Geometry(batch, frames)
         self._datagrams, self._source = batch, source
         self._heard = self._newest = False
         self._now = clock.now()
@@ -221,7 +223,7 @@ class SecureOpen:
         """Decrypt rows, each to its place among the frames; False when any of them is not authentic."""
         at, sealed_size, rows, last = train
         size = sealed_size - wire.OVERHEAD
-        geometry = self._geometry(self._datagrams)
+        geometry = self._geometry
         full = count
         decrypt = session.aead.decrypt_into
         try:
