@@ -1,6 +1,5 @@
 """Tunnels with keys, all that crosses the wire between them, and a relay on the path that may do anything to it."""
 
-import os
 import select
 import socket
 import struct
@@ -15,8 +14,9 @@ from tap2tap.endpoint import SO_RCVBUFFORCE
 from tap2tap.genkey import genkey
 from tap2tap.lab import Host, wait_for
 from tap2tap.protocols.secure import wire
+from tests import timed
 from tests.traffic import ETH_P_ALL, SOL_PACKET
-from tests.tunnel import RIGHT, Tunnel, address, wait_ping
+from tests.tunnel import COMMAND, RIGHT, Tunnel, address, wait_ping
 
 PACKET_STATISTICS = 6  # linux/if_packet.h
 PACKET_VNET_HDR = 15
@@ -37,8 +37,8 @@ def make_keys(folder: Path, name: str = "") -> tuple[str, str]:
 
 
 def secure(host: Host, key: str, *options: str, timers: str = "", **popen: Any) -> Tunnel:
-    """A tunnel with a key; `timers` shortens the durations of the protocol."""
-    return Tunnel(host, "--key", key, *options, env={**os.environ, "TAP2TAP_TIMERS": timers}, **popen)
+    """A tunnel with a key; `timers` changes the durations of the protocol."""
+    return Tunnel(host, "--key", key, *options, command=timed.command(timers) if timers else COMMAND, **popen)
 
 
 @contextmanager

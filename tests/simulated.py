@@ -1,6 +1,7 @@
 """Two ends of a cable, the network between them and the time, all simulated: nothing here sleeps or guesses.
 
-A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. The `Network`
+A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. Its supervisor
+may be stopped; its workers then go on with the orders that they have, and for as long as those say. The `Network`
 delivers datagrams by a policy that a test may replace, keeps all that was ever sent, and asserts what must always
 hold: no counter is used twice with a key, no frame arrives that the peer did not send, or that has arrived before.
 """
@@ -60,7 +61,7 @@ class Inbound:
     """What an inbound worker keeps of one session."""
 
     def __init__(self, action: OpenReceive) -> None:
-        self.cipher, self.aead = action.cipher, wire.aead(action.cipher, action.key)
+        self.cipher, self.aead, self.until = action.cipher, wire.aead(action.cipher, action.key), action.until
         self.window = ReplayWindow(64)
         self.proved = False
 
@@ -89,6 +90,7 @@ class Host:
         self.heard_frames: set[bytes] = set()
         self.lost_without_session = 0
         self.ticks = 0
+        self.stopped = False  # the supervisor
         network.hosts.append(self)
         self.restart()
 
@@ -106,7 +108,7 @@ class Host:
         self.outbound: UseForSending | None = None
         self.counter = 0
         self.up = False
-        self.peer: Endpoint | None = None
+        self.peer = self.remote  # where frames go
         self.ticked = self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
         self.act(self.link.start(self.network.now))
 
@@ -136,10 +138,11 @@ class Host:
                     assert self.seal(b"")
                 case PeerUp(endpoint):
                     assert not self.up
-                    self.up, self.peer = True, endpoint
+                    assert endpoint == self.peer
+                    self.up = True
                 case PeerMoved(endpoint):
                     assert self.up
-                    self.peer = endpoint
+                    assert endpoint == self.peer
                 case PeerDown():
                     assert self.up
                     self.up = False
@@ -148,7 +151,12 @@ class Host:
         assert self.up == (self.link.status().state == "up")
         assert len(self.inbound) == self.link.status().sessions <= MAX_SESSIONS
 
+    def deadline(self) -> float:
+        return float("inf") if self.stopped else self.link.next_deadline()
+
     def tick(self) -> None:
+        if self.stopped:
+            return
         self.ticks += 1
         if self.sampled:
             now, before = self.network.now, self.ticked
@@ -164,7 +172,7 @@ class Host:
 
     def seal(self, frame: bytes) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""
-        if self.outbound is None or self.peer is None:
+        if self.outbound is None or self.peer is None or self.network.now >= self.outbound.until:
             self.lost_without_session += bool(frame)
             return False
         one = self.outbound
@@ -186,28 +194,33 @@ class Host:
 
     def deliver(self, datagram: bytes, source: Endpoint) -> None:
         if datagram and datagram[0] in wire.HANDSHAKE_TYPES:
-            self.act(self.link.received(self.network.now, datagram, source))
+            if not self.stopped:
+                self.act(self.link.received(self.network.now, datagram, source))
             return
         if len(datagram) < wire.OVERHEAD:
             return
         _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
         session = self.inbound.get(index)
-        if session is None or not session.window.fresh(counter):
+        if session is None or self.network.now >= session.until or not session.window.fresh(counter):
             return
         try:
             frame = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
         except InvalidTag:
             return
         session.window.accept(counter)
-        self.last_heard, self.peer = self.network.now, source
+        first, session.proved = not session.proved, True
+        latest = max(one.until for one in self.inbound.values() if one.proved)
+        newest = session.window.next == counter + 1 and session.until >= latest - wire.SAME_AGE
+        self.last_heard = self.network.now
+        if newest:
+            self.peer = source
         if frame:
             self.last_frame_heard = self.network.now
             assert frame not in self.heard_frames
             assert not frame.endswith(b" %d" % id(self))
             self.heard_frames.add(frame)
-        if not session.proved or counter < wire.CONTROL_COUNTERS:
-            session.proved = True
-            self.act(self.link.proved(self.network.now, index, source, newest=True))
+        if (first or counter < wire.CONTROL_COUNTERS) and not self.stopped:
+            self.act(self.link.proved(self.network.now, index, source, newest=newest))
 
     def actions(self, kind: type) -> list[tuple[float, Action]]:
         return [(when, action) for when, action in self.log if isinstance(action, kind)]
@@ -261,7 +274,7 @@ class Network:
         """Let time pass."""
         end = self.now + seconds
         while True:
-            due = min((host.link.next_deadline() for host in self.hosts), default=float("inf"))
+            due = min((host.deadline() for host in self.hosts), default=float("inf"))
             arrival = self._heap[0][0] if self._heap else float("inf")
             if min(due, arrival) > end:
                 break
@@ -271,7 +284,7 @@ class Network:
             else:
                 self.now = max(self.now, due)
                 for host in self.hosts:
-                    if host.link.next_deadline() <= self.now:
+                    if host.deadline() <= self.now:
                         host.tick()
         self.now = end
         for host in self.hosts:

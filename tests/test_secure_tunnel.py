@@ -237,3 +237,9 @@ def test_the_cable_is_not_plugged_in_before_the_peer_is_there(lab: Lab, tmp_path
     with secure(lab.right, vps, "--up", up):
         assert "NO-CARRIER" in (tmp_path / "up.txt").read_text()
         assert not plugged_in(lab.right)
+
+
+def test_the_environment_says_nothing_about_the_protocol(lab: Lab, tmp_path: Path) -> None:
+    home, _ = make_keys(tmp_path)
+    with secure(lab.left, home, prefix=["env", "TAP2TAP_TIMERS=reject_after=inf,nonsense"]) as tunnel:
+        assert tunnel.stop() == 0

@@ -1,7 +1,6 @@
 """One tunnel from its options to its end; the order of the start is the order of the lines in `run`."""
 
 import contextlib
-import dataclasses
 import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -142,7 +141,7 @@ def make_keeper(cable: Cable, keys: CableKeys | None, hooks: Hooks, facts: Mappi
     def told(event: str, peer: Endpoint | None) -> None:
         hooks.ask(f"peer-{event}", cable.name, {**facts, "TAP2TAP_PEER": str(peer or "")})
 
-    return Keeper(cable, keys, read_timers(os.environ.get("TAP2TAP_TIMERS", "")), told)
+    return Keeper(cable, keys, Timers(), told)
 
 
 @contextlib.contextmanager
@@ -158,21 +157,6 @@ def make_resolver(cable: Cable, config: Config) -> Iterator[Resolver | None]:
 
     with contextlib.closing(Resolver(lookup, cable.remote)) as resolver:
         yield resolver
-
-
-def read_timers(text: str) -> Timers:
-    """Read `name=seconds,...`, durations of the protocol that tests and debugging shorten. Raises UsageError."""
-    timers = Timers()
-    names = {field.name for field in dataclasses.fields(timers)}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        try:
-            if name not in names:
-                raise ValueError
-            timers = dataclasses.replace(timers, **{name: type(getattr(timers, name))(value)})
-        except ValueError:
-            raise UsageError(f"TAP2TAP_TIMERS: {part!r} is not one of {', '.join(sorted(names))} = a number") from None
-    return timers
 
 
 def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:

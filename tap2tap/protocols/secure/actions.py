@@ -3,6 +3,9 @@
 The supervisor carries out the actions of one call in their order, and lets each take effect before the next:
 above all OpenReceive must have reached the inbound worker before a later Send goes out, for that is what makes the
 peer use the session; then a rekey under load loses nothing.
+
+All times are seconds of one clock, the link's, which never goes back and does not stand still while the machine is
+suspended (CLOCK_BOOTTIME): the life of a key is to end then, too.
 """
 
 from dataclasses import dataclass, field
@@ -112,7 +115,7 @@ NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the workers have done; times in monotonic seconds, NEVER for what has not happened.
+    """What the workers have done; times of the link's clock, NEVER for what has not happened.
 
     Only authentic, fresh datagrams count as heard. A frame is a datagram that is not a keepalive. A time may also be
     that of the look at a counter that found it grown, but no later than that of the `tick` it is told in.
@@ -123,7 +126,7 @@ class Traffic:
     last_frame_sent: float = NEVER
     last_frame_heard: float = NEVER
     next_counter: int = 0  # of the session that is used for sending; the worker itself stops at REJECT_AFTER_MESSAGES
-    endpoint: Endpoint | None = None  # where the newest authentic datagram came from
+    endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class Status:
     state: str  # "down": nothing to do but wait; "handshake": trying; "up"
     endpoint: Endpoint | None
     cipher: Cipher | None
-    last_handshake: float | None  # monotonic seconds, when the session in use was proved
+    last_handshake: float | None  # when the session in use was proved
     rekeys: int  # sessions that took the place of a living one
     sessions: int  # open for receiving
     refused: dict[str, int]  # handshake datagrams, by reason

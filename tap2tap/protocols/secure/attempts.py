@@ -1,13 +1,16 @@
 """Our own attempts at a handshake: when the next initiation is due, and which ones wait for a response.
 
 A series of attempts begins when a handshake is wanted and ends when a session is proved, by whichever side's
-handshake. Every attempt is a new initiation with a new ephemeral key. Several wait at the same time, so that a path
-which is slower than our patience works too.
+handshake. Every attempt is a new initiation with a new ephemeral key, and so is the one that answers a challenge: the
+keys of message 1 do not depend on the cookie, so with the same ephemeral key they would seal twice with one nonce.
+Several wait at the same time, so that a path which is slower than our patience works too.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
+from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.handshake import (
     NO_COOKIE,
     Answer,
@@ -28,27 +31,47 @@ JITTER: Final = 1 / 3  # of a delay, at most, and of a second, on top: two ends 
 COOKIE_USE: Final = COOKIE_LIFE - 20.0  # seconds after which a cookie may no longer be honoured when it arrives
 
 
+@dataclass(frozen=True, slots=True)
 class _Waiting:
-    """An initiation on its way."""
+    """An initiation on its way to `target`."""
 
-    __slots__ = ("challenged", "initiation", "sent_at")
+    initiation: Initiation
+    sent_at: float
+    target: Endpoint
 
-    def __init__(self, initiation: Initiation, sent_at: float) -> None:
-        self.initiation = initiation
-        self.sent_at = sent_at
-        self.challenged = False
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A handshake that has its response. The initiation that was answered went to `target`."""
+
+    index: int  # ours
+    answer: Answer
+    keys: SessionKeys
+    target: Endpoint
 
 
 class Attempts:
-    """The running series, if any. `random(n)` returns n unpredictable bytes; times are monotonic seconds."""
+    """The running series, if any. `random(n)` returns n unpredictable bytes; times are of the link's clock."""
 
-    __slots__ = ("_cookie", "_cookie_until", "_identity", "_life", "_random", "_waiting", "due", "number", "started")
+    __slots__ = (
+        "_cookie",
+        "_cookie_until",
+        "_identity",
+        "_life",
+        "_may_retry",
+        "_random",
+        "_waiting",
+        "due",
+        "number",
+        "started",
+    )
 
     def __init__(self, identity: Identity, random: Callable[[int], bytes], life: float) -> None:
         """`life` is how many seconds an initiation waits for its response."""
         self._identity, self._random, self._life = identity, random, life
         self._waiting: dict[int, _Waiting] = {}
         self._cookie, self._cookie_until = NO_COOKIE, float("-inf")
+        self._may_retry = False  # whether the attempt made last has not been repeated for a challenge yet
         self.started: float | None = None  # None: no series
         self.due = float("inf")  # of the next attempt
         self.number = 0  # attempts made in this series
@@ -67,15 +90,16 @@ class Attempts:
         """Tell whether an initiation that waits has this index."""
         return index in self._waiting
 
-    def attempt(self, now: float, offer: Offer) -> bytes:
+    def attempt(self, now: float, offer: Offer, target: Endpoint) -> bytes:
         """Build the initiation that is due, and set the time of the next one."""
         delay = DELAYS[min(self.number, len(DELAYS) - 1)]
         self.number += 1
         self.due = now + delay + JITTER * min(delay, 1.0) * self._random(1)[0] / 256
-        return self._initiate(now, offer)
+        self._may_retry = True
+        return self._initiate(now, offer, target)
 
-    def answered(self, now: float, response: bytes, wait: float) -> tuple[int, Answer, SessionKeys] | None:
-        """Read a response whose mac is right; returns (our index, answer, keys), None if nothing waits for it.
+    def answered(self, now: float, response: bytes, wait: float) -> Answered | None:
+        """Read a response whose mac is right; None if nothing waits for it.
 
         Everything else that waits is forgotten, and the next attempt is due in `wait` seconds. Raises NoiseError for
         a response that is not to be had from the peer; then nothing has changed.
@@ -86,26 +110,31 @@ class Attempts:
         answer, keys = waiting.initiation.finish(response)
         self._waiting.clear()
         self.due = max(self.due, now + wait)
-        return waiting.initiation.offer.index, answer, keys
+        return Answered(waiting.initiation.offer.index, answer, keys, waiting.target)
 
-    def challenged(self, now: float, challenge: bytes) -> bool:
-        """Take the cookie out of a challenge; True if it is new and another initiation is due at once for it."""
-        for waiting in self._waiting.values():
+    def challenged(self, now: float, challenge: bytes) -> Endpoint | None:
+        """Take the cookie out of a challenge; returns where another initiation is to go at once, if one is.
+
+        That is one for each attempt by the clock: a responder that challenges everything draws no more. And it goes
+        where the challenged one went, as nothing authenticates where the challenge came from.
+        """
+        for index, waiting in self._waiting.items():
             cookie = waiting.initiation.cookie_from(challenge)
-            if cookie is not None and not waiting.challenged and now - waiting.sent_at < self._life:
-                waiting.challenged = True
+            if cookie is not None and now - waiting.sent_at < self._life:
+                del self._waiting[index]  # who has challenged it will not answer it any more
                 self._cookie, self._cookie_until = cookie, now + COOKIE_USE
-                return True
-        return False
+                may, self._may_retry = self._may_retry, False
+                return waiting.target if may else None
+        return None
 
-    def retry(self, now: float, offer: Offer) -> bytes:
+    def retry(self, now: float, offer: Offer, target: Endpoint) -> bytes:
         """Build the initiation that answers a challenge; the time of the next attempt stays as it is."""
-        return self._initiate(now, offer)
+        return self._initiate(now, offer, target)
 
-    def _initiate(self, now: float, offer: Offer) -> bytes:
+    def _initiate(self, now: float, offer: Offer, target: Endpoint) -> bytes:
         cookie = self._cookie if now < self._cookie_until else NO_COOKIE
         initiation = Initiation(self._identity, offer, ephemeral=self._random(KEY_LENGTH), cookie=cookie)
         if len(self._waiting) >= WAITING:
             del self._waiting[next(iter(self._waiting))]  # the oldest
-        self._waiting[offer.index] = _Waiting(initiation, now)
+        self._waiting[offer.index] = _Waiting(initiation, now, target)
         return initiation.datagram

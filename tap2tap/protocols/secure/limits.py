@@ -5,10 +5,10 @@ genuine initiations and plays them back. Without a clock that both ends share, a
 new one, so:
 
 - one that was seen lately is dropped in silence; the memory for that is bounded;
-- the rest draw on a small budget, a token bucket, which one honest peer never exhausts;
-- when it is exhausted, the answer is a challenge: a cookie that the peer must put into its next initiation. An
+- the rest draw on a small budget, a token bucket, and need one of a few places; one honest peer exhausts neither;
+- when either is exhausted, the answer is a challenge: a cookie that the peer must put into its next initiation. An
   initiation with a valid cookie cannot be an old recording; those have a budget, a memory and a place of their own,
-  which no flood of recordings can touch. So a handshake completes whatever is being replayed.
+  which no recordings can touch, be they many or few. So a handshake completes whatever is being replayed.
 """
 
 from collections import OrderedDict
@@ -33,7 +33,7 @@ class TokenBucket:
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst = rate, burst
         self._tokens = burst
-        self._at = float("-inf")  # of the last call, monotonic seconds
+        self._at = float("-inf")  # of the last call
 
     def take(self, now: float) -> bool:
         """Take one token, if there is one."""
@@ -93,8 +93,11 @@ class Gate:
         self._cookie = self._cookie_before = NO_COOKIE
         self._cookie_at = float("-inf")
 
-    def judge(self, now: float, initiation: bytes) -> Verdict:
-        """Decide, and remember. The mac, which has been checked, stands for the whole message."""
+    def judge(self, now: float, initiation: bytes, *, room: bool = True) -> Verdict:
+        """Decide, and remember. The mac, which has been checked, stands for the whole message.
+
+        `room` says whether a session for what may be a recording still has a place.
+        """
         mac = initiation[-MAC_LENGTH:]
         if self._is_fresh(now, cookie_in(initiation)):
             if not self._fresh_seen.add(mac):
@@ -102,7 +105,7 @@ class Gate:
             return Verdict.ANSWER_FRESH if self._fresh.take(now) else Verdict.BUSY
         if not self._seen.add(mac):
             return Verdict.REPLAYED
-        return Verdict.ANSWER if self._strange.take(now) else Verdict.CHALLENGE
+        return Verdict.ANSWER if room and self._strange.take(now) else Verdict.CHALLENGE
 
     def cookie(self, now: float) -> bytes:
         """Return the cookie to give out now."""

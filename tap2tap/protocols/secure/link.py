@@ -10,7 +10,10 @@ Pure: a method takes the time and what happened, and returns what to do. The the
 - The newest proved session is the current one. Older ones stay open for what is in flight, and for a peer that has
   not switched yet, until their time is over.
 - The current session's initiator renews it; jitter ends the case that both ends think that is them.
-- Where the peer is, only fresh authentic datagrams tell: never an initiation, which may be a recording.
+- Where the peer is, only the newest datagram of the newest session tells: nothing that was held back, and no message
+  of a handshake. Those are answered where they came from, and proofs go where the initiation went.
+- A series of attempts begins where the peer is configured to be, so whoever once led us elsewhere does so until the
+  next handshake, no longer.
 
 All memory is bounded: the rooms of `Sessions`, the initiations of `Attempts`, the memories of the `Gate`.
 """
@@ -95,8 +98,9 @@ class Link:
     def received(self, now: float, datagram: bytes, source: Endpoint) -> list[Action]:
         """Take a datagram of a handshake type, from anyone; whatever is wrong with it, it is silently dropped."""
         if is_challenge(datagram):
-            if self._attempts.challenged(now, datagram):
-                self._todo.append(Send(self._attempts.retry(now, self._offer()), source))
+            target = self._attempts.challenged(now, datagram)
+            if target:
+                self._todo.append(Send(self._attempts.retry(now, self._offer(), target), target))
         elif is_initiation(datagram) or is_response(datagram):
             try:
                 if not self._identity.is_from_peer(datagram):
@@ -104,7 +108,7 @@ class Link:
                 elif is_initiation(datagram):
                     self._answer(now, datagram, source)
                 else:
-                    self._finish(now, datagram, source)
+                    self._finish(now, datagram)
             except NoiseError:  # with a right mac: the peer has gone mad, or speaks another version
                 self._refuse(now, datagram, source)
         return self._done()
@@ -113,25 +117,27 @@ class Link:
         """Hear from the inbound worker that an authentic, fresh datagram came in on a session.
 
         Wanted for the first on each session, and for each whose counter is below CONTROL_COUNTERS; more do no harm.
-        `source` is where it came from, and says where the peer is if it was the `newest` datagram of the newest proved
-        session: one that was held back or overtaken says nothing about that.
+        `source` is where it came from, and says where the peer is if it was the `newest` datagram of its session, and
+        no other session began more than SAME_AGE later: what was held back or overtaken says nothing about that.
         """
         session = self._sessions.get(index)
         if session is not None:
-            if newest:
-                self._todo += self._presence.hear(now, source)
+            self._presence.hear(now)
             if not session.initiator and (confirmation := session.control_keepalive()):
                 self._todo.append(Send(confirmation, source))
-            if session.kind is not Kind.PROVED:
+            first = session.kind is not Kind.PROVED
+            if first:
                 self._todo += self._sessions.prove(session)
-                if session is self._sessions.current:
-                    self._last_handshake = now
-                    self._attempts.end()
-                    self._todo += self._presence.settle(now, session.peer_keepalive)
+            if newest and self._sessions.is_in_use(session):
+                self._todo += self._presence.locate(now, source)
+            if first and session is self._sessions.current:
+                self._last_handshake = now
+                self._attempts.end()
+                self._todo += self._presence.settle(now, session.peer_keepalive)
         return self._done()
 
     def next_deadline(self) -> float:
-        """Return when `tick` is next needed, in monotonic seconds; infinity: not before something comes in."""
+        """Return when `tick` is next needed, by the link's clock; infinity: not before something comes in."""
         deadlines = [self._attempts.due, self._sessions.deadline()]
         if self._sessions.current:
             # What depends on traffic, which we hear of only in `tick`, is looked at as often as `poll` says.
@@ -170,9 +176,9 @@ class Link:
         if not targets:
             attempts.end()
         elif now >= attempts.due:
-            # By turns where the peer was heard last and where it is configured to be: one of them may be stale.
+            # By turns where the peer is configured to be and where it was heard last: one of them may be stale.
             target = targets[attempts.number % len(targets)]
-            self._todo.append(Send(attempts.attempt(now, self._offer()), target))
+            self._todo.append(Send(attempts.attempt(now, self._offer(), target), target))
 
     def _wants_handshake(self, now: float) -> bool:
         current = self._sessions.current
@@ -182,28 +188,29 @@ class Link:
         return self._presence.traffic.next_counter >= limit
 
     def _answer(self, now: float, initiation: bytes, source: Endpoint) -> None:
-        reply, session = self._responder.answer(now, initiation, self._new_index, self._rekey_time())
+        room = self._sessions.has_room(Kind.ANSWERED)
+        reply, session = self._responder.answer(now, initiation, self._new_index, self._rekey_time(), room=room)
         if session:
             self._todo += self._sessions.open(session)
         if reply:
             self._todo.append(Send(reply, source))
 
-    def _finish(self, now: float, response: bytes, source: Endpoint) -> None:
+    def _finish(self, now: float, response: bytes) -> None:
         result = self._attempts.answered(now, response, self._timers.answer_wait)
         if result is None:
             return
-        index, answer, keys = result
-        self._todo += self._presence.hear(now, source)
+        self._presence.hear(now)
         session = Session(
-            index,
-            answer.index,
-            answer.cipher,
-            keys,
+            result.index,
+            result.answer.index,
+            result.answer.cipher,
+            result.keys,
             initiator=True,
-            peer_keepalive=answer.keepalive,
+            peer_keepalive=result.answer.keepalive,
             established=now,
             rekey_at=now + self._rekey_time(),
             kind=Kind.STARTED,
+            target=result.target,
         )
         self._todo += self._sessions.open(session)
         self._prove(now, session)
@@ -222,11 +229,11 @@ class Link:
 
     def _prove(self, now: float, session: Session) -> None:
         proof = session.make_proof(now)
-        if proof and self._presence.endpoint:
-            self._todo.append(Send(proof, self._presence.endpoint))
+        if proof and session.target:
+            self._todo.append(Send(proof, session.target))
 
     def _targets(self) -> list[Endpoint]:
-        known = (self._presence.endpoint, self.remote)
+        known = (self.remote, self._presence.endpoint)
         return list(dict.fromkeys(endpoint for endpoint in known if endpoint is not None))
 
     def _offer(self) -> Offer:

@@ -12,7 +12,7 @@ FOREVER = float("inf")
 
 
 class Presence:
-    """What is known about the peer. Times are monotonic seconds; `keepalive` is our own interval, 0 for none."""
+    """What is known about the peer. Times are of the link's clock; `keepalive` is our own interval, 0 for none."""
 
     __slots__ = (
         "_down_at",
@@ -34,7 +34,7 @@ class Presence:
         self._peer_keepalive = 0
         self.traffic = Traffic()
         self.up = False
-        self.endpoint: Endpoint | None = None  # where the newest authentic datagram came from
+        self.endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
         self.heard = NEVER
         self._endpoint_at = self._down_at = NEVER
         self._sent = NEVER  # what we know of ourselves; the workers' account comes later
@@ -59,10 +59,9 @@ class Presence:
             events += self.rise()
         return events
 
-    def hear(self, now: float, source: Endpoint) -> list[Action]:
-        """Something authentic came from `source`."""
+    def hear(self, now: float) -> None:
+        """Something authentic came, from wherever."""
         self.heard = max(self.heard, now)
-        return self.locate(now, source)
 
     def locate(self, at: float, endpoint: Endpoint) -> list[Action]:
         """The peer is here since `at`."""

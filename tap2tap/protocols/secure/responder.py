@@ -37,14 +37,14 @@ class Responder:
         self.refused = {"replayed": 0, "challenged": 0, "busy": 0}
 
     def answer(
-        self, now: float, initiation: bytes, new_index: Callable[[], int], rekey_time: float
+        self, now: float, initiation: bytes, new_index: Callable[[], int], rekey_time: float, *, room: bool
     ) -> tuple[bytes | None, Session | None]:
         """Return (the datagram to send back, the session to open before that); either may be None.
 
-        `rekey_time` is how many seconds the initiator would let the session live. Raises NoiseError for an initiation
-        that the peer did not write.
+        `rekey_time` is how many seconds the initiator would let the session live, `room` whether another session of
+        Kind.ANSWERED has a place. Raises NoiseError for an initiation that the peer did not write.
         """
-        verdict = self._gate.judge(now, initiation)
+        verdict = self._gate.judge(now, initiation, room=room)
         if verdict in (Verdict.REPLAYED, Verdict.BUSY):
             self.refused[verdict.name.lower()] += 1
             return None, None

@@ -2,7 +2,8 @@
 
 They are of four kinds, each with a small room of its own, so that no kind can push another out: least of all may
 recordings of old initiations, which an attacker can play back, cost a session that the peer is about to prove, or one
-that is in use.
+that is in use. Nor do recordings push out one another, as the peer's own initiation may be among them: while their
+room is full (see `has_room`), whoever comes is asked for a fresh one, which has another room.
 """
 
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import Action, CloseReceive, OpenReceive, StopSending, Timers, UseForSending
 from tap2tap.protocols.secure.handshake import SessionKeys
-from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher, keepalive
+from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, SAME_AGE, Cipher, keepalive
 
 
 class Kind(Enum):
@@ -31,7 +33,7 @@ FOREVER: Final = float("inf")
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One pair of keys and what we know of it. Times are monotonic seconds."""
+    """One pair of keys and what we know of it. Times are of the link's clock."""
 
     index: int
     peer_index: int
@@ -42,6 +44,7 @@ class Session:
     established: float
     rekey_at: float
     kind: Kind
+    target: Endpoint | None = None  # where the initiation went, and the proofs go; the initiator's alone
     next_proof: float = FOREVER
     _proofs: int = 0
     _control: int = 0  # the next counter below CONTROL_COUNTERS
@@ -79,6 +82,14 @@ class Sessions:
     def get(self, index: int) -> Session | None:
         """Find a session by the index that we receive by."""
         return self._open.get(index)
+
+    def has_room(self, kind: Kind) -> bool:
+        """Tell whether one more of this kind pushes none out."""
+        return sum(session.kind is kind for session in self) < ROOM[kind]
+
+    def is_in_use(self, session: Session) -> bool:
+        """Tell whether the peer may take this session for the newest, as far as we know."""
+        return self.current is None or session.established >= self.current.established - SAME_AGE
 
     def open(self, session: Session) -> list[Action]:
         """Begin to receive on a new session."""

@@ -43,6 +43,10 @@ REJECT_AFTER_MESSAGES: Final = 2**31  # counters from here on are never sent and
 # begins here. So the two never share a nonce, and no worker need be asked before a session is known to work.
 CONTROL_COUNTERS: Final = 16
 
+# Seconds. Two sessions that began within these may have begun in the other order at the peer, as when both ends call at
+# once: a response is accepted for 10 s. Each end sends on the one that it takes for the newest; so both are in use.
+SAME_AGE: Final = 20.0
+
 COUNTER_ONE: Final = 1 << 32  # what the next header word has more
 _STEPS: Final[Words] = np.arange(1024, dtype=np.uint64) * np.uint64(COUNTER_ONE)
 
