@@ -14,7 +14,7 @@ from tap2tap.errors import OK, UsageError
 from tap2tap.keys import (
     KEY_LENGTH,
     MAX_FILE,
-    decode,
+    decode_private,
     encode,
     private_key_of,
     public_key,
@@ -129,5 +129,5 @@ def _private_key_on_stdin() -> bytes:
     text = sys.stdin.read(MAX_FILE)
     words = text.split()
     if len(words) == 1:
-        return decode(words[0], "standard input")
+        return decode_private(words[0], "standard input")
     return private_key_of(text, "standard input")

@@ -25,6 +25,7 @@ from tap2tap.privileges import MAX_ID
 
 KEY_LENGTH: Final = 32  # bytes, of each of the three
 NO_PSK: Final = bytes(KEY_LENGTH)  # as WireGuard has it: no pre-shared key is the zero key
+PRIME: Final = 2**255 - 19  # a public key is a number below it (RFC 7748, section 5)
 MAX_FILE: Final = 4096  # bytes; a key file has a few hundred
 
 _FIELDS: Final = ("private", "peer", "psk")
@@ -65,6 +66,14 @@ def decode(text: str, where: str) -> bytes:
     return key
 
 
+def decode_private(text: str, where: str) -> bytes:
+    """Return a private key in base64 as `decode` does; raises UsageError for 32 zeros too, which nobody drew by lot."""
+    key = decode(text, where)
+    if not any(key):
+        raise UsageError(f"{where}: 32 zeros are no key; 'tap2tap genkey' makes one")
+    return key
+
+
 def read_keys(path: str | os.PathLike[str]) -> CableKeys:
     """Read a key file, all of it or not at all.
 
@@ -84,7 +93,7 @@ def private_key_of(text: str, name: str) -> bytes:
     fields = _parse_fields(text, name)
     if "private" not in fields:
         raise UsageError(f"{name}: no 'private = ' line; is it a key file of 'tap2tap genkey'?")
-    return decode(fields["private"], f"{name}: private")
+    return decode_private(fields["private"], f"{name}: private")
 
 
 def parse_keys(text: str, name: str) -> CableKeys:
@@ -97,6 +106,10 @@ def parse_keys(text: str, name: str) -> CableKeys:
         )
     peer = decode(fields["peer"], f"{name}: peer")
     psk = decode(fields["psk"], f"{name}: psk") if "psk" in fields else NO_PSK
+    # RFC 7748 lets an end read 2**255 and more, and PRIME and more, as another key. One key has one spelling here: its
+    # owner spells it in this one, and both ends put it into the transcript.
+    if int.from_bytes(peer, "little") >= PRIME:
+        raise UsageError(f"{name}: peer is no key that 'tap2tap pubkey' prints; copy it again from the other end")
     if peer == public_key(private):
         raise UsageError(
             f"{name}: peer is this end's own public key; the two ends of a cable need two key files, "
@@ -145,9 +158,7 @@ def _read_private_file(path: str | os.PathLike[str]) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{name}: not a regular file, so not a key file")
-        # 'tap2tap genkey' as oneself and 'sudo tap2tap' is the common way: sudo says who that is.
-        sudo = whole_number(os.environ.get("SUDO_UID", ""), MAX_ID) or 0
-        if status.st_uid not in (0, os.geteuid(), sudo):
+        if status.st_uid not in (0, os.geteuid(), _sudo_uid()):
             raise UsageError(f"{name}: belongs to another user, who could change it; chown it to yourself or to root")
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise UsageError(f"{name}: others can get at this key file; run 'chmod 600 {name}'")
@@ -162,6 +173,16 @@ def _read_private_file(path: str | os.PathLike[str]) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError(f"{name}: not a text file, so not a key file") from None
+
+
+def _sudo_uid() -> int:
+    """Who runs this by sudo, as 'tap2tap genkey' as oneself and 'sudo tap2tap' is the common way; 0 if nobody does.
+
+    It is the environment that says so. Whoever sets that of a process of root decides about more than key files.
+    """
+    if os.geteuid() != 0:
+        return 0
+    return whole_number(os.environ.get("SUDO_UID", ""), MAX_ID) or 0
 
 
 def _parse_fields(text: str, name: str) -> dict[str, str]:

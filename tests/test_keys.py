@@ -16,6 +16,16 @@ from tap2tap.keys import NO_PSK, CableKeys, encode, parse_keys, public_key, read
 
 ONE, OTHER = bytes(range(32)), bytes(range(32, 64))
 PSK = bytes(range(64, 96))
+PRIME = 2**255 - 19
+
+
+def respelt(key: bytes) -> bytes:
+    """The same number with bit 255, which RFC 7748 ignores."""
+    return (int.from_bytes(key, "little") | 1 << 255).to_bytes(32, "little")
+
+
+# Public keys that X25519 takes for other ones: of the other end, of this end, 9 in another way, the largest.
+ODD = [respelt(public_key(OTHER)), respelt(public_key(ONE)), (PRIME + 9).to_bytes(32, "little"), b"\xff" * 32]
 GOOD = f"""\
 # a comment
 
@@ -83,6 +93,19 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
     read_keys(path)  # root could read it anyway
 
 
+@pytest.mark.usefixtures("root")
+def test_a_file_of_whoever_called_sudo_is_read_by_root_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = key_file(tmp_path)
+    os.chown(path, 4711, 4711)
+    for nonsense in ("", "0", "4712", "-4711", "4711x", "9" * 30):
+        monkeypatch.setenv("SUDO_UID", nonsense)
+        assert "chown" in refused(path)
+    monkeypatch.setenv("SUDO_UID", "4711")
+    read_keys(path)
+    monkeypatch.setattr(os, "geteuid", lambda: 4712)
+    assert "chown" in refused(path)
+
+
 @pytest.mark.parametrize("kind", ["folder", "fifo", "nothing", "device"])
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "end.key"
@@ -120,6 +143,11 @@ def test_a_link_to_a_key_file_will_do(tmp_path: Path) -> None:
         (GOOD.replace(encode(ONE), "secret"), "private: not a key"),
         (GOOD.replace(encode(public_key(OTHER)), encode(public_key(ONE))), "own public key"),
         (GOOD.replace(encode(public_key(OTHER)), encode(bytes(32))), "not a usable public key"),
+        (GOOD.replace(encode(ONE), encode(bytes(32))), "private: 32 zeros are no key"),
+        *(
+            (GOOD.replace(encode(public_key(OTHER)), encode(peer)), "no key that 'tap2tap pubkey' prints")
+            for peer in ODD
+        ),
         (GOOD + "#" * 5000, "too long"),
         ("", "no 'private = '"),
     ],
@@ -215,7 +243,7 @@ def test_pubkey_reads_standard_input(
     assert capsys.readouterr().out == encode(public_key(ONE)) + "\n"
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", encode(ONE)[:-4] + "\n"])
+@pytest.mark.parametrize("text", ["", "nonsense", encode(ONE)[:-4] + "\n", encode(bytes(32)) + "\n"])
 def test_pubkey_refuses_what_is_no_key(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     with pytest.raises(UsageError) as caught:

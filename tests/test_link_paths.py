@@ -47,6 +47,37 @@ def test_one_raced_datagram_makes_a_relay_until_the_next_handshake_and_no_longer
     assert cable.home.link.status().rekeys > 50
 
 
+def test_a_relay_ends_also_when_the_end_without_a_configured_address_renews_the_sessions() -> None:
+    cable = Cable()
+    network = cable.network
+    calm = network.policy
+    network.run(5)
+    network.policy = lambda datagram, source, destination: (
+        [] if wire.is_initiation(datagram) and source == HOME else calm(datagram, source, destination)
+    )
+    network.run(140)
+    assert [host.link.status().rekeys for host in cable.hosts] == [1, 1]  # by vps
+    network.policy = lambda datagram, source, destination: (
+        [(DELAY, datagram, ELSEWHERE, VPS if source == HOME else HOME)]
+        if destination == ELSEWHERE
+        else calm(datagram, source, destination)
+    )
+    network.hosts.remove(cable.vps)
+    cable.home.send_frame()
+    raced, _, _ = network.wire[-1]
+    network.hosts.append(cable.vps)
+    network.inject(raced, ELSEWHERE, VPS)
+    network.every(1, 3600, cable.vps.send_frame)
+    network.after(0.5, lambda: network.every(1, 3600, cable.home.send_frame))
+    network.run(10)
+    assert (cable.home.peer, cable.vps.peer) == (ELSEWHERE, ELSEWHERE)
+    network.run(125)
+    done = len(network.wire)
+    network.run(3600)
+    assert cable.works()
+    assert ELSEWHERE not in {destination for _, _, destination in network.wire[done:]}
+
+
 def test_when_the_peer_is_no_longer_where_it_was_configured_to_be_it_is_found_where_it_was_heard() -> None:
     cable = Cable()
     cable.network.run(5)

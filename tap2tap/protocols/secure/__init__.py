@@ -1,7 +1,8 @@
 """The secure protocol: docs/protocol.md as code, without any I/O, clock or randomness of its own.
 
-    wire       the layout of datagrams and the AEAD; with `replay`, all that a worker needs
+    wire       the layout of datagrams and the AEAD; with `replay` and `mac`, all that a worker needs
     replay     which counters have been seen, a whole train at a time
+    mac        the hash at the end of handshake datagrams: what a stranger's costs
     noise      the Noise framework, as much of it as one handshake needs
     handshake  the messages of the handshake: build them, take them apart
     actions    what the link asks its supervisor to do, and what it is told
@@ -12,5 +13,5 @@
     presence   whether the peer is there, and where
     link       all of these together: the life of a cable
 
-A supervisor imports link and actions; workers import wire and replay only.
+A supervisor imports link and actions; workers import wire, replay and mac only.
 """

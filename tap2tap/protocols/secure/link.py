@@ -34,6 +34,7 @@ from tap2tap.protocols.secure.sessions import Kind, Session, Sessions
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response
 
 REKEY_JITTER: Final = 1 / 40  # of the rekey time
+PATIENCE: Final = 1 / 12  # of the rekey time: so much later the responder rekeys, if the initiator has not
 
 
 class Link:
@@ -143,7 +144,7 @@ class Link:
             # What depends on traffic, which we hear of only in `tick`, is looked at as often as `poll` says.
             deadlines += [self._ticked + self._timers.poll, self._presence.keepalive_due()]
             if self._attempts.started is None and self._targets():
-                deadlines.append(self._sessions.current.rekey_at)
+                deadlines.append(self._rekey_at(self._sessions.current))
         return min(deadlines)
 
     def status(self) -> Status:
@@ -182,10 +183,22 @@ class Link:
 
     def _wants_handshake(self, now: float) -> bool:
         current = self._sessions.current
-        if current is None or now >= current.rekey_at or self._presence.needs_handshake(now):
+        if current is None or now >= self._rekey_at(current) or self._presence.needs_handshake(now):
             return True
         limit = self._timers.rekey_messages * (1 if current.initiator else 2)  # as with time, the initiator goes first
         return self._presence.traffic.next_counter >= limit
+
+    def _rekey_at(self, current: Session) -> float:
+        """When to renew the session: the responder is later than the initiator, in case that one does not.
+
+        But it is earlier if it was told where the peer is and finds it elsewhere, as only then the configured address
+        is tried, and a relay ends.
+        """
+        patience = self._timers.rekey_after * PATIENCE
+        if current.initiator:
+            return current.rekey_at
+        astray = self.remote is not None and self._presence.endpoint != self.remote
+        return current.rekey_at - patience if astray else current.rekey_at + patience
 
     def _answer(self, now: float, initiation: bytes, source: Endpoint) -> None:
         room = self._sessions.has_room(Kind.ANSWERED)

@@ -1,7 +1,6 @@
 """The answering side of the handshake: from an initiation whose mac is right to what goes back, if anything does."""
 
 from collections.abc import Callable
-from typing import Final
 
 from tap2tap.protocols.secure.actions import Timers
 from tap2tap.protocols.secure.handshake import (
@@ -14,8 +13,6 @@ from tap2tap.protocols.secure.handshake import (
 from tap2tap.protocols.secure.limits import Gate, Verdict
 from tap2tap.protocols.secure.noise import KEY_LENGTH
 from tap2tap.protocols.secure.sessions import Kind, Session
-
-PATIENCE: Final = 1 / 12  # of the rekey time: so much later the responder rekeys, if the initiator has not
 
 
 class Responder:
@@ -41,7 +38,7 @@ class Responder:
     ) -> tuple[bytes | None, Session | None]:
         """Return (the datagram to send back, the session to open before that); either may be None.
 
-        `rekey_time` is how many seconds the initiator would let the session live, `room` whether another session of
+        `rekey_time` is how many seconds after which the session is to be renewed, `room` whether another session of
         Kind.ANSWERED has a place. Raises NoiseError for an initiation that the peer did not write.
         """
         verdict = self._gate.judge(now, initiation, room=room)
@@ -64,7 +61,7 @@ class Responder:
             initiator=False,
             peer_keepalive=offer.keepalive,
             established=now,
-            rekey_at=now + rekey_time + self._timers.rekey_after * PATIENCE,
+            rekey_at=now + rekey_time,
             kind=Kind.ANSWERED_FRESH if verdict is Verdict.ANSWER_FRESH else Kind.ANSWERED,
         )
         return response, session
