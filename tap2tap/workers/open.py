@@ -59,7 +59,8 @@ class SecureOpen:
         self._channel = channel
         self._longest = longest
         self._frames = Batch()
-        self._geometry = lru_cache(1)(lambda datagrams: Geometry(datagrams, self._frames))
+        frames = self._frames  # no cache holds its owner: the collector is off
+        self._geometry = lru_cache(1)(lambda datagrams: Geometry(datagrams, frames))
         self._headers: Callable[[Batch, Trains], list[wire.Bytes]] = lru_cache(32)(_headers)
         self._sessions: dict[int, _Session] = {}
         self._peer = Address(block.slots, Slot.PEER, family)
