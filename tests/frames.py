@@ -254,7 +254,7 @@ addresses = st.binary(min_size=16, max_size=16)
 
 @st.composite
 def flows(draw: st.DrawFn, *, joinable: bool = False) -> Flow:
-    """Flows of every kind; with `joinable` only such as the kernel's GRO would take."""
+    """Flows of every kind; with `joinable` only such as the kernel's GRO would take, and UDP from one host to one."""
     version = draw(st.sampled_from((4, 6)))
     width = 4 if version == 4 else 16
     flags = ACK | draw(st.sampled_from((0, PSH, FIN, PSH | FIN, ECE, CWR, CWR | PSH)))
@@ -267,13 +267,17 @@ def flows(draw: st.DrawFn, *, joinable: bool = False) -> Flow:
         extensions = draw(chosen) if version == 6 else ()
         ip_options = draw(st.sampled_from((b"", b"\x01" * 4, b"\x01" * 40))) if version == 4 else b""
     tcp = draw(st.booleans())
+    macs, target = (bytearray(draw(st.binary(min_size=length, max_size=length))) for length in (12, 16))
+    if joinable and not tcp:
+        macs[0] &= 0xFE
+        target[0] &= 0x7F
     return Flow(
         version=version,
         tcp=tcp,
-        macs=draw(st.binary(min_size=12, max_size=12)),
+        macs=bytes(macs),
         tags=draw(tags),
         source=draw(addresses)[:width],
-        target=draw(addresses)[:width],
+        target=bytes(target[:width]),
         tos=draw(st.integers(0, 255)),
         label=draw(st.integers(0, 0xFFFFF)) if version == 6 else 0,
         ttl=draw(st.integers(0, 255)),

@@ -198,6 +198,34 @@ def test_udp_is_joined_only_if_the_kernel_takes_it() -> None:
     assert counts(join(make(Flow()), joiner=Joiner(udp=False))) == [10]
 
 
+GROUP = bytes.fromhex("01005e000009020000000001")
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        Flow(macs=GROUP, target=bytes((224, 0, 0, 9))),
+        Flow(macs=b"\xff" * 6 + GROUP[6:], target=b"\xff" * 4),
+        Flow(macs=b"\xff" * 6 + GROUP[6:], target=bytes((10, 0, 0, 255))),
+        Flow(target=bytes((239, 1, 1, 1))),  # to a group by way of one host's Ethernet address
+        Flow(version=6, macs=bytes.fromhex("3333") + GROUP[2:], target=b"\xff\x02" + bytes(13) + b"\x09"),
+        Flow(version=6, target=b"\xff\x02" + bytes(13) + b"\x09"),
+        Flow(macs=GROUP, target=bytes((224, 0, 0, 9)), tags=((0x8100, 5),)),
+    ],
+)
+def test_udp_to_many_is_not_joined(many: Flow) -> None:
+    many = replace(many, tcp=False)
+    for vouched in (False, True):
+        cut = make(many)
+        assert counts(join(cut, vouched=vouched)) == [1] * 10
+        # Nor does it hide behind, or stand in the way of, what is to one host.
+        one = make(replace(many, macs=Flow().macs, target=Flow().target[: len(many.target)]))
+        for mixed, expected in (([*one, *cut], [10, *[1] * 10]), ([*cut, *one], [*[1] * 10, 10])):
+            written = join(mixed, vouched=vouched)
+            check(mixed, written)
+            assert counts(written) == expected
+
+
 @pytest.mark.parametrize("tcp", [True, False])
 def test_ids_may_stand_still_only_with_df(tcp: bool) -> None:
     for fragment, expected in ((DF, [10]), (0, [1] * 10)):

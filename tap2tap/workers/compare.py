@@ -4,9 +4,6 @@ Each NumPy operation costs half a microsecond whatever it does, so there are few
 a field of all frames is one contiguous row. Headers are compared 64 bits at a time.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 
@@ -51,7 +48,6 @@ class Memory:
             same[l4 + 4 : l4 + 8] = 0  # sequence number
             same[l4 + 13] = 0xFF & ~(FIN | PSH | CWR)
         self.same: Quads = same.view(np.uint64).reshape(quads, 1)
-        self.comparison: Callable[[int], Comparison] = lru_cache(64)(lambda rows: Comparison(self, layout, rows))
 
     def field(self, at: int, rows: int) -> Words:
         """Two bytes of each header, in network byte order; they begin at an even number, so they lie in one quad."""

@@ -5,7 +5,7 @@ there are few operations, what is the same each time is made once, and many supe
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Cut:
 
         self._firsts: Sums = np.zeros((TRAINS, 4), np.uint32)  # of each super-frame
         self._values: Sums = np.zeros((rows, 4), np.uint32)  # of each row
-        self._pattern = lru_cache(32)(self._count_up)  # hostile traffic may come in every shape
+        self._pattern = lru_cache(32)(partial(_count_up, self._mss))  # hostile traffic may come in every shape
         if v4:
             self._ident, self._ids, self._ip_checks = read(l3 + 4, ">u2"), field(l3 + 4, ">u2"), field(l3 + 10, ">u2")
             self._ip_words: Fields = np.ndarray((TRAINS, (l4 - l3) // 2), ">u2", self._templates, l3, (hl, 2))
@@ -75,15 +75,6 @@ class Cut:
         self._addresses: Fields = np.ndarray(
             (TRAINS, 4 if v4 else 16), np.uint16, source.array, l3 + (12 if v4 else 8), (STRIDE, 2)
         )
-
-    def _count_up(self, counts: tuple[int, ...], begin: int) -> tuple[npt.NDArray[np.intp], Sums]:
-        """To which super-frame each row belongs, and by how much its values are more than those of the first."""
-        owners = np.repeat(np.arange(len(counts)), counts)
-        steps: Sums = np.zeros((len(owners), 4), np.uint32)
-        steps[:, _IDENT] = np.concatenate([np.arange(begin, begin + count) for count in counts])
-        steps[:, _IP_SUM] = steps[:, _IDENT]
-        steps[:, _SEQ] = steps[:, _IDENT] * np.uint32(self._mss)
-        return owners, steps
 
     def make(
         self, lengths: Sequence[int], counts: tuple[int, ...], begin: int, *, needs_csum: bool
@@ -172,3 +163,13 @@ class Cut:
                 short.append((row + full, hl + last))
             row += count
         return short
+
+
+def _count_up(mss: int, counts: tuple[int, ...], begin: int) -> tuple[npt.NDArray[np.intp], Sums]:
+    """To which super-frame each row belongs, and by how much its values are more than those of the first."""
+    owners = np.repeat(np.arange(len(counts)), counts)
+    steps: Sums = np.zeros((len(owners), 4), np.uint32)
+    steps[:, _IDENT] = np.concatenate([np.arange(begin, begin + count) for count in counts])
+    steps[:, _IP_SUM] = steps[:, _IDENT]
+    steps[:, _SEQ] = steps[:, _IDENT] * np.uint32(mss)
+    return owners, steps

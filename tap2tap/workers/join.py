@@ -45,8 +45,8 @@ class Joiner:
     def join(self, batch: Batch) -> Sequence[Run | Single]:
         """Return what is to be written, one after the other: runs of frames, and single ones between them.
 
-        Every frame of the batch is in exactly one of them, in order. They are valid until the next call or until the
-        batch changes. The batch is only read. Raises nothing, whatever it holds.
+        Every frame of the batch is in exactly one of them, in order. They view the batch, which is only read here, so
+        they are valid until it changes. Raises nothing, whatever it holds.
         """
         trains = batch.trains
         runs: list[Run] = []
@@ -115,13 +115,19 @@ class Joiner:
 
 
 def _by_size(trains: tuple[Train, ...], room: int) -> list[tuple[Train, ...]]:
-    """Group the trains in which anything could be joined, in a buffer of `room` bytes."""
-    groups: dict[int, list[Train]] = {}
+    """Group the trains in which anything could be joined, in a buffer of `room` bytes; at most ROWS frames a group."""
+    groups: list[list[Train]] = []
+    latest: dict[int, tuple[list[Train], int]] = {}  # of each size: the group, and its frames
     for train in trains:
         at, size, count, _ = train
         if 1 < count <= ROWS and size >= _SHORTEST and at + count * size + 8 <= room:  # read 8 bytes at a time
-            groups.setdefault(size, []).append(train)
-    return [tuple(group) for group in groups.values()]
+            group, frames = latest.get(size, ([], ROWS))
+            if frames + count > ROWS:
+                group, frames = [], 0
+                groups.append(group)
+            group.append(train)
+            latest[size] = group, frames + count
+    return [tuple(group) for group in groups]
 
 
 def _with_others(batch: Batch, runs: list[Run]) -> list[Run | Single]:

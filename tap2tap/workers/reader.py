@@ -3,7 +3,7 @@
 import io
 import struct
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.vnet import VIRTIO_NET_HDR_F_NEEDS_CSUM, VNET_LENGTH
@@ -40,9 +40,7 @@ class TapReader:
         self._headers = [slot[:VNET_LENGTH] for slot in self._slots]
         self._header = self._headers[0]  # that of the first frame, which holds for the whole batch
         # Hostile traffic may come in every size.
-        self._places: Callable[[int], Places] = lru_cache(16)(
-            lambda size: Places(self._batch, self._rows, size, _GATHERED * self._room(size))
-        )
+        self._places = lru_cache(16)(partial(_places_of, self._batch, self._rows, overhead))
         self._rest: list[tuple[int, int]] = []  # frames read that are not in the batch: place and size
         self._empty = False
         self._alone = 0
@@ -151,14 +149,10 @@ class TapReader:
                 rest[:0] = [(number * places.spacing, size) for number in range(alike, count)]
             if alike > 1:
                 places.line_up(alike)
-                self._rows.trains = _rows(size, alike, last, self._room(size))
+                self._rows.trains = _rows(size, alike, last, _room(self._overhead, size))
                 return self._rows
         self._batch.trains = _lone(size)
         return self._batch
-
-    def _room(self, size: int) -> int:
-        """How many frames of that size a train may have."""
-        return max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // (size + self._overhead)))
 
     def _complete(self, batch: Batch) -> bool:
         start, offset = _CSUM.unpack_from(self._header, 6)
@@ -168,6 +162,16 @@ class TapReader:
             self._counts[Count.DROPPED + Drop.MALFORMED] += batch.trains.frames
             return False
         return True
+
+
+def _room(overhead: int, size: int) -> int:
+    """How many frames of that size a train may have."""
+    return max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // (size + overhead)))
+
+
+def _places_of(batch: Batch, rows: Batch, overhead: int, size: int) -> Places:
+    """Places for the frames of a few trains."""
+    return Places(batch, rows, size, _GATHERED * _room(overhead, size))
 
 
 @lru_cache(64)  # hostile traffic may come in every size

@@ -5,13 +5,13 @@ if it is in the first: checksums that go on as they must are right, or wrong, to
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 
 from tap2tap.workers.checksum import RowSums, native, remainder
-from tap2tap.workers.compare import Memory, Quads
+from tap2tap.workers.compare import Comparison, Memory, Quads
 from tap2tap.workers.headers import U16, Layout, add
 from tap2tap.workers.supers import Maker
 from tap2tap.workers.train import MAX_SEGMENTS, Batch, Train
@@ -23,7 +23,7 @@ class Run(NamedTuple):
     at: int
     first: int
     frames: int
-    vector: list[memoryview]
+    vector: list[bytes | memoryview]
 
 
 class _Place:
@@ -43,7 +43,8 @@ class Runs:
         self._memory = memory = Memory(layout)
         self._maker = Maker(layout)
         self.signature = self._maker.signature
-        # Hostile traffic may come in every shape: what is remembered is bounded.
+        # Hostile traffic may come in every shape: what is remembered is bounded, and holds nothing that holds it.
+        self._comparison: Callable[[int], Comparison] = lru_cache(64)(partial(Comparison, memory, layout))
         quads = len(memory.heads)
         self._place = lru_cache(128)(lambda batch, train: _Place(batch, train, layout, quads))
         self._payloads: Callable[[Batch, int, int], list[memoryview]] = lru_cache(32)(lambda _batch, _at, _size: [])
@@ -51,7 +52,7 @@ class Runs:
     def find(self, batch: Batch, trains: tuple[Train, ...], signature: int) -> list[Run]:
         """Find the runs in `trains`, all of one size, at most ROWS frames; in order.
 
-        `signature` is that of a frame that could begin such a run. The vectors are valid until the next call.
+        `signature` is that of a frame that could begin such a run. The vectors view the batch.
         """
         size, memory, verify = trains[0].size, self._memory, not batch.vouched
         heads, totals = memory.heads, memory.totals
@@ -65,13 +66,14 @@ class Runs:
                 place.sums.add(totals[begin:rows])
             if train.last < size and not self._lengthen(batch, train, rows - 1):
                 alone.append(rows - 1)
-        together = memory.comparison(rows).neighbours(size - self._layout.hl, verify=verify)
+        together = self._comparison(rows).neighbours(size - self._layout.hl, verify=verify)
         for row in alone:
             together[row - 1] = 0
 
         room = 65535 - (size - self._layout.l3 - (0 if self._layout.v4 else 40))  # the IP header's length has 16 bits
         most = min(MAX_SEGMENTS, 1 + room // (size - self._layout.hl))
-        self._maker.begin()
+        if most < 2:
+            return []
         make = self._maker.make
         runs: list[Run] = []
         begin = 0
@@ -85,8 +87,8 @@ class Runs:
                     first, frames = at - begin, min(most, final + 1 - at)
                     header = make(batch.buffer, train, first, frames, signature, int(totals[at]) if verify else -1)
                     if header is not None:
-                        vector = [header, *self._payloads_of(batch, train, first, first + frames)]
-                        runs.append(Run(train.at, first, frames, vector))
+                        payloads = self._payloads_of(batch, train, first, first + frames)
+                        runs.append(Run(train.at, first, frames, [header, *payloads]))
                 row = together.find(1, final, end)
             begin = end + 1
         return runs

@@ -30,7 +30,8 @@ class SecureSeal:
         self._sealed = Batch()
         self._empty = Batch(1)
         self._empty.trains = Trains([Train(0, 0, 1, 0)])
-        self._geometries: dict[Batch, Geometry] = {}  # the reader's two batches, the splitter's, ours
+        sealed = self._sealed  # no cache holds its owner: the collector is off
+        self._geometry = lru_cache(4)(lambda frames: Geometry(sealed, frames))  # of the reader's two batches, ...
         self._aead: wire.Aead | None = None
         self._cipher = wire.Cipher.AES_256_GCM
         self._nonces = wire.Nonces(self._cipher, ROWS)
@@ -55,10 +56,9 @@ class SecureSeal:
             return None
         self._next = counts[self._slot] = first + count  # before anything is sealed: see above
         kind = wire.TYPE_DATA_VOUCHED if batch.vouched else wire.TYPE_DATA
-        geometry = self._geometries.get(batch)
-        if geometry is None:
-            geometry = self._geometries[batch] = Geometry(self._sealed, batch)
-        size = batch.trains[0].size
+        geometry = self._geometry(batch)
+        _, size, _, last = batch.trains[0]
+        size = size if count > 1 else last
         headers, outs, frames = geometry.rows(0, 0, size, count)
         if count == 1:  # NumPy is for many
             headers[0][:] = wire.header(kind, self._index, first)

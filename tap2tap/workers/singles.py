@@ -25,21 +25,21 @@ def single(batch: Batch, at: int, size: int) -> Single:
 
 
 @lru_cache(64)  # hostile traffic may come in every size
-def _rows(batch: Batch, at: int, size: int, count: int) -> list[Single]:
-    """Return `count` frames of one size. Nobody changes the list."""
-    return [single(batch, row, size) for row in range(at, at + count * size, size)]
+def _rows(batch: Batch, at: int, size: int, count: int) -> tuple[Single, ...]:
+    """Return `count` frames of one size."""
+    return tuple([single(batch, at + number * size, size) for number in range(count)])
 
 
-def cut(batch: Batch, train: Train) -> list[Single]:
-    """Return the frames of `train` in order; valid until the batch changes, and not to be changed."""
+def cut(batch: Batch, train: Train) -> tuple[Single, ...]:
+    """Return the frames of `train` in order: views of the batch."""
     at, size, count, last = train
     if last == size:
         return _rows(batch, at, size, count)
-    return [*_rows(batch, at, size, count - 1), single(batch, at + train.length - last, last)]
+    return (*_rows(batch, at, size, count - 1), single(batch, at + train.length - last, last))
 
 
-def singly(batch: Batch) -> list[Single]:
+def singly(batch: Batch) -> tuple[Single, ...]:
     """Return the frames of all trains in order: what takes the place of Joiner.join where nothing is joined."""
     if len(batch.trains) == 1:
         return cut(batch, batch.trains[0])
-    return [piece for train in batch.trains for piece in cut(batch, train)]
+    return tuple([piece for train in batch.trains for piece in cut(batch, train)])

@@ -7,7 +7,7 @@ transport checksum. Here is decided what is cut together; tap2tap.workers.cut do
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tap2tap.vnet import VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_ECN, VNET_HEADER, VNET_LENGTH
 from tap2tap.workers.checksum import MalformedError
@@ -43,8 +43,6 @@ class Splitter:
         if not 0 < max_segments <= ROWS or max_bytes <= 0 or overhead < 0:
             raise ValueError("no train fits these limits")
         self.malformed = 0
-        self._max_bytes = max_bytes
-        self._max_segments = max_segments
         self._overhead = overhead
         self._source = source
         self._batch = batch = Batch()
@@ -54,7 +52,9 @@ class Splitter:
         self._cut_of: Callable[[Layout, int], Cut] = lru_cache(16)(
             lambda layout, size: Cut(layout, size, source, batch)
         )
-        self._trains: Callable[[int, int, Short], Trains] = lru_cache(32)(self._divide)
+        self._trains: Callable[[int, int, Short], Trains] = lru_cache(32)(
+            partial(_divide, max_bytes, max_segments, overhead)
+        )
 
     def split(self, header: bytes, lengths: Sequence[int]) -> Iterator[Batch]:
         """Cut super-frames of `lengths` bytes, which `header`, their virtio_net_hdr, describes; in order.
@@ -145,17 +145,18 @@ class Splitter:
         self._batch.trains = self._trains(form.size, sum(counts), tuple(short))
         return self._batch
 
-    def _divide(self, size: int, rows: int, short: Short) -> Trains:
-        """Divide rows of `size` bytes into trains; a short one ends its train."""
-        full = size + self._overhead
-        room = max(1, min(self._max_segments, self._max_bytes // full))
-        trains: list[Train] = []
-        first = 0
-        for row, last in (*short, (rows - 1, size)):
-            while first <= row:
-                count = row + 1 - first
-                if count > room and (count > self._max_segments or count * full - (size - last) > self._max_bytes):
-                    count = room
-                trains.append(Train(first * size, size, count, last if first + count > row else size))
-                first += count
-        return Trains(trains)
+
+def _divide(max_bytes: int, max_segments: int, overhead: int, size: int, rows: int, short: Short) -> Trains:
+    """Divide rows of `size` bytes into trains within these limits; a short one ends its train."""
+    full = size + overhead
+    room = max(1, min(max_segments, max_bytes // full))
+    trains: list[Train] = []
+    first = 0
+    for row, last in (*short, (rows - 1, size)):
+        while first <= row:
+            count = row + 1 - first
+            if count > room and (count > max_segments or count * full - (size - last) > max_bytes):
+                count = room
+            trains.append(Train(first * size, size, count, last if first + count > row else size))
+            first += count
+    return Trains(trains)

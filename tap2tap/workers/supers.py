@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from tap2tap.vnet import VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_ECN, VNET_HEADER, VNET_LENGTH
+from tap2tap.vnet import VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_ECN, VNET_HEADER
 from tap2tap.workers.checksum import ONES, native
 from tap2tap.workers.headers import ACK, CWR, FIN, IPPROTO_TCP, IPPROTO_UDP, PSH, RST, SYN, U16, URG, Layout
 from tap2tap.workers.train import Train
@@ -23,8 +23,8 @@ class Maker:
         self._layout = layout
         self._tcp, self._check = layout.tcp, layout.check
         self._protocol = IPPROTO_TCP if layout.tcp else IPPROTO_UDP
-        self._written: list[tuple[memoryview, memoryview]] = []  # virtio_net_hdr and headers, and the headers alone
-        self._used = 0
+        # Where the IP destination begins, and the least first byte of it that means many hosts: a UDP run is of one.
+        self._target, self._many = l3 + (16 if v4 else 24), 256 if layout.tcp else 224 if v4 else 255
         beginning = layout.mask()
         beginning[layout.length : layout.length + 2] = b"\xff\xff"
         if v4:
@@ -39,28 +39,23 @@ class Maker:
         """What all frames of one size have in common that may begin a run, if one of them may."""
         return int.from_bytes(frame[: self._layout.hl]) & self._beginning
 
-    def begin(self) -> None:
-        """Let the headers that have been made be overwritten by those that come."""
-        self._used = 0
-
     def make(
         self, buffer: memoryview, train: Train, first: int, frames: int, signature: int, total: int
-    ) -> memoryview | None:
+    ) -> bytes | None:
         """Make the headers of a run of `frames` frames in `buffer`, from number `first` of a train on, and return them.
 
-        None if its first frame is unlike that, or its checksums are wrong. `total` is the sum of its transport header
+        None if its first frame is unlike that, or its checksums are wrong, or it is a UDP datagram to many: programs
+        with packet sockets, for DHCP and discovery, expect those one by one. `total` is the sum of its transport header
         and payload, in the byte order of the host; -1 if that is known to be right.
         """
         l3, l4, hl, kind, v4 = self._layout
         at, size, count, last = train
         at += first * size
         length = (frames - 1) * (size - hl) + (last if first + frames == count else size)
-        if self._used == len(self._written):
-            header = memoryview(bytearray(VNET_LENGTH + hl))
-            self._written.append((header, header[VNET_LENGTH:]))
-        header, frame = self._written[self._used]
-        frame[:] = buffer[at : at + hl]
-        if int.from_bytes(frame) & self._beginning != signature:
+        frame = bytearray(buffer[at : at + hl])  # each run has its own: others are made before this one is written
+        if int.from_bytes(frame) & self._beginning != signature or frame[self._target] >= self._many:
+            return None
+        if frame[0] & 1 and not self._tcp:  # to an Ethernet group
             return None
         if v4:
             words = _IP4.unpack_from(frame, l3)
@@ -81,6 +76,4 @@ class Maker:
             frame[l4 + 13] |= buffer[at + (frames - 1) * size + l4 + 13] & (FIN | PSH)
         else:
             pack(frame, l4 + 4, length - l4)
-        VNET_HEADER.pack_into(header, 0, VIRTIO_NET_HDR_F_NEEDS_CSUM, kind, hl, size - hl, l4, self._check - l4)
-        self._used += 1
-        return header
+        return VNET_HEADER.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, kind, hl, size - hl, l4, self._check - l4) + frame

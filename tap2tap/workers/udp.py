@@ -99,7 +99,7 @@ class Sender:
 
     def _send_one(self, batch: Batch) -> None:
         """Send a lone datagram. Python's own call is the shorter way, as there is nothing to set up. Raises OSError."""
-        at, size, _, _ = batch.trains[0]
+        at, _, _, size = batch.trains[0]
         self._sendto(batch.buffer[at : at + size], self._name)
 
     def _send(self, messages: Outgoing, count: int, refused: Callable[[int, OSError], None]) -> None:

@@ -43,7 +43,7 @@ class TapWriter:
         fd, counts, write, writev = self._fd, self._counts, os.write, os.writev
         trains = batch.trains
         if trains.frames == 1:
-            at, size, _, _ = trains[0]
+            at, _, _, size = trains[0]
             whole = batch.with_header(at, size)
             whole[:VNET_LENGTH] = NO_OFFLOAD
             try:
