@@ -47,8 +47,8 @@ def test_socket_options_have_the_numbers_of_the_machine(machine: str, numbers: l
 def test_this_machine_is_one_of_those() -> None:
     assert os.uname().machine in dict(by_machine(IOCTLS)), "add what its headers say"
     numbers = dict(by_machine(IOCTLS))[os.uname().machine]
-    assert [device.TUNSETIFF, device.TUNGETIFF] == numbers[:2]
-    assert [endpoint.SO_SNDBUFFORCE, endpoint.SO_RCVBUFFORCE] == dict(by_machine(BUFFERS))[os.uname().machine]
+    assert numbers[:2] == [device.TUNSETIFF, device.TUNGETIFF]
+    assert dict(by_machine(BUFFERS))[os.uname().machine] == [endpoint.SO_SNDBUFFORCE, endpoint.SO_RCVBUFFORCE]
 
 
 class Kernel:
