@@ -2,12 +2,15 @@
 
 import errno
 import os
+import signal
 import socket
 import struct
 import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -17,12 +20,14 @@ from hypothesis import strategies as st
 from tap2tap import device, endpoint
 from tap2tap.endpoint import SOL_UDP, UDP_SEGMENT
 from tap2tap.lab import Lab, wait_for
+from tap2tap.protocols.secure import wire
 from tap2tap.vnet import VIRTIO_NET_HDR_GSO_UDP_L4
 from tap2tap.workers.train import MAX_SEGMENTS, ROWS, STRIDE, TRAINS
 from tap2tap.workers.udp import Receiver
-from tests.frames import Flow, contents, payload, super_frame
-from tests.lone import Lone, frame, roomy
-from tests.tunnel import Tunnel
+from tests.frames import Flow, build, contents, dissect, payload, resegment, super_frame
+from tests.lone import Lone, roomy
+from tests.secured import make_keys, secure
+from tests.tunnel import RIGHT, Tunnel
 
 PATTERN = payload(65507)
 
@@ -188,39 +193,64 @@ def test_what_senders_on_this_machine_make_comes_out_as_it_went_in(
 # The worker, and the whole tunnel
 
 
-@pytest.mark.parametrize("size", [14, 60, 500])
-def test_trains_of_128_are_written_to_the_tap_frame_by_frame(size: int) -> None:
+def equal_and_different(size: int, version: int) -> Iterator[list[bytes]]:
+    """Trains as long as can be of frames of one flow: each like the others, each another, and with a shorter last."""
     most = most_segments()
-    equal, different = [frame(size)] * most, [frame(size, seed) for seed in range(most)]
-    with Lone("inbound", offload=True).start() as lone:
-        for sent in (equal, different, [*different[:-1], frame(14)]):
-            lone.call_train(b"".join(sent), size)
-            assert [lone.written()[1] for _ in sent] == sent
+    flow = Flow(version=version, tcp=False)
+    if version == 4:
+        flow = replace(flow, target=socket.inet_aton(RIGHT))
+    different = [build(flow, payload(size, number)) for number in range(most)]
+    yield different[:1] * most
+    yield different
+    yield [*different[:-1], build(flow, b"last")]
+
+
+@pytest.mark.parametrize("size", [20, 300, 420])
+def test_trains_of_128_are_written_to_the_tap_frame_by_frame(size: int) -> None:
+    with Lone("inbound", offload=True) as lone:
+        expected: list[bytes] = []
+        for sent in list(equal_and_different(size, 6)) * 4:  # all wait when it starts, so they come batch by batch
+            lone.call_train(b"".join(sent), len(sent[0]))
+            expected += sent
+        lone.start()
+        came: list[bytes] = []
+        while len(came) < len(expected):
+            came += resegment(b"".join(lone.written()))
+        assert came == expected
         assert not lone.drops
         assert lone.alive()
 
 
 def test_trains_of_128_reach_whoever_listens_behind_a_server(lab: Lab) -> None:
-    """As a container or a guest on the same machine would send them: the case that ended the worker."""
-    most = most_segments()
+    """As a container or a guest on the same machine sends them."""
     with Tunnel(lab.right) as server, lab.left.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
-        with closing(lab.right.socket(socket.AF_PACKET, socket.SOCK_RAW)) as tap:
-            roomy(tap).bind(("tap0", 0x0003))
-            sent = [frame(200, seed) for seed in range(most)]
-            for train in ([sent[0]] * most, sent):
-                caller.sendmsg(
-                    [b"".join(train)],
-                    [(SOL_UDP, UDP_SEGMENT, (200).to_bytes(2, sys.byteorder))],
-                    0,
-                    (lab.right.ipv4, 1234),
-                )
-                came: list[bytes] = []
-                while len(came) < most:
-                    data = tap.recv(1 << 16)
-                    came += [data] if data[12:14] == sent[0][12:14] else []  # the host has its own to say
-                assert came == train
-        inbound = server.worker("inbound")
-        assert (inbound["restarts"], inbound["frames"], inbound["dropped"]) == (0, 2 * most, {})
+        lab.right.link("tap0", address="02:00:00:00:00:02")
+        lab.right.address("tap0", f"{RIGHT}/24")
+        with roomy(lab.right.socket(socket.AF_INET, socket.SOCK_DGRAM)) as listener:
+            listener.bind((RIGHT, Flow().ports[1]))
+            expected: list[bytes] = []
+            pid = server.kill_worker("inbound", signal.SIGSTOP)
+            for sent in list(equal_and_different(300, 4)) * 2:
+                extra = [(SOL_UDP, UDP_SEGMENT, len(sent[0]).to_bytes(2, sys.byteorder))]
+                caller.sendmsg([b"".join(sent)], extra, 0, (lab.right.ipv4, 1234))
+                expected += [dissect(each)[1] for each in sent]
+            os.kill(pid, signal.SIGCONT)
+            assert [listener.recv(1 << 16) for _ in expected] == expected
+        wait_for(lambda: server.worker("inbound")["frames"] == len(expected), what="account of all frames")
+        assert (server.worker("inbound")["restarts"], server.worker("inbound")["dropped"]) == (0, {})
+
+
+def test_forged_trains_of_128_are_counted_with_a_key(lab: Lab, tmp_path: Path) -> None:
+    most = most_segments()
+    with (
+        secure(lab.right, make_keys(tmp_path)[1]) as server,
+        lab.left.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller,
+    ):
+        forged = wire.header(wire.TYPE_DATA, 7, 1000) + bytes(100)
+        extra = [(SOL_UDP, UDP_SEGMENT, len(forged).to_bytes(2, sys.byteorder))]
+        caller.sendmsg([forged * most], extra, 0, (lab.right.ipv4, 1234))
+        wait_for(lambda: server.worker("inbound")["dropped"].get("no_session") == most, what="drops")
+        assert server.worker("inbound")["restarts"] == 0
 
 
 @pytest.mark.parametrize("segment", [1, 13, 14, 15])
