@@ -10,14 +10,16 @@ import os
 import struct
 from typing import NamedTuple
 
+from tap2tap.abi import READ, WRITE, ioctl_number
 from tap2tap.errors import NoPermissionError, StartError, UsageError
 from tap2tap.vnet import VNET_LENGTH
 
-TUNSETIFF = 0x400454CA
-TUNGETIFF = 0x800454D2
-TUNSETOFFLOAD = 0x400454D0
-TUNSETVNETHDRSZ = 0x400454D8
-TUNSETCARRIER = 0x400454E2
+_INT = struct.calcsize("i")
+TUNSETIFF = ioctl_number(WRITE, "T", 202, _INT)
+TUNGETIFF = ioctl_number(READ, "T", 210, _INT)
+TUNSETOFFLOAD = ioctl_number(WRITE, "T", 208, _INT)
+TUNSETVNETHDRSZ = ioctl_number(WRITE, "T", 216, _INT)
+TUNSETCARRIER = ioctl_number(WRITE, "T", 226, _INT)
 
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000

@@ -11,22 +11,22 @@ import socket
 import struct
 from typing import NamedTuple
 
+from tap2tap.abi import force_options, set_timeout
 from tap2tap.errors import NoPermissionError, StartError, UsageError
 from tap2tap.numbers import whole_number
 
 SockAddr = tuple[str, int] | tuple[str, int, int, int]  # what Python's AF_INET and AF_INET6 sockets take and give
 
-SOL_UDP = 17
+SOL_UDP = socket.IPPROTO_UDP
 UDP_SEGMENT = 103  # linux/udp.h
 UDP_GRO = 104
 IP_MTU_DISCOVER = 10  # linux/in.h
 IP_PMTUDISC_DONT = 0
-SO_SNDBUFFORCE = 32  # asm-generic/socket.h
-SO_RCVBUFFORCE = 33
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
-SEND_TIMEOUT = 1.0  # seconds that a full send buffer may hold up the outbound worker
-RECEIVE_TIMEOUT = 1.0  # seconds that an idle inbound worker waits before it comes round its loop
+SEND_TIMEOUT = 1  # seconds that a full send buffer may hold up who does not send with MSG_DONTWAIT
+RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop
 
 _SOCKADDR_IN = struct.Struct("@H2s4s8x")  # family, port, address
 _SOCKADDR_IN6 = struct.Struct("@H2sI16sI")  # family, port, flow label, address, scope
@@ -220,8 +220,7 @@ def _tune(sock: socket.socket) -> None:
         except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
     for option, timeout in ((socket.SO_SNDTIMEO, SEND_TIMEOUT), (socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)):
-        seconds, fraction = divmod(timeout, 1)
-        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(seconds), int(fraction * 1e6)))
+        set_timeout(sock, option, timeout)
     with contextlib.suppress(OSError):
         # A frame longer than the path must arrive all the same, in fragments: never set Don't Fragment (IPv6 has
         # no such bit: the kernel fragments to the path MTU that it has learnt).

@@ -2,15 +2,16 @@
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from itertools import takewhile
+from itertools import groupby
+from operator import itemgetter
 
 from tap2tap import log
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.endpoint import SockAddr, from_raw
 from tap2tap.workers.mmsg import Incoming, Outgoing
-from tap2tap.workers.train import MAX_SEGMENTS, ROOM, STRIDE, TRAINS, Batch, Train, Trains
+from tap2tap.workers.train import MAX_SEGMENTS, ROOM, ROWS, STRIDE, TRAINS, Batch, Train, Trains
 
 _SEND_DROPS = {
     errno.ENETUNREACH: Drop.UNREACHABLE,
@@ -165,7 +166,9 @@ class Sender:
 class Receiver:
     """Receives batches of trains: whole ones where the socket has UDP_GRO, else of one datagram each.
 
-    `sock` is borrowed. `batch` is valid until the next call.
+    The kernel may hand over trains of any number of datagrams, as a sender on the same machine made them. A batch has
+    at most ROWS datagrams for all that, in trains of at most MAX_SEGMENTS, all from one source; what goes beyond that
+    is the batch of the next calls. `sock` is borrowed. `batch` is valid until the next call.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -174,50 +177,71 @@ class Receiver:
         for number in range(TRAINS):
             self._messages.pieces[2 * number] = self.batch.base + number * STRIDE
             self._messages.pieces[2 * number + 1] = ROOM
-        self._others: list[tuple[bytes, Train]] = []  # what came with the last batch, but from somebody else
+        self._more: Iterator[tuple[bytes, Trains]] | None = None  # what came with the last batch, but goes beyond it
 
     def receive(self) -> bytes | None:
         """Wait, fill `batch` and return where all of it came from; None after RECEIVE_TIMEOUT without a datagram.
 
         The socket itself does the waiting: to poll it first would cost a second system call and its way through
-        Python, which is most of what a lone frame costs.
+        Python, which is most of what a lone frame costs. Raises OSError for faults of this program alone.
         """
-        if self._others:
-            return self._divide(self._others)
+        if self._more:
+            for source, trains in self._more:
+                self.batch.trains = trains
+                return source
+            self._more = None
         messages = self._messages
         try:
             count = messages.receive()
         except OSError as error:
             if error.errno in _OURS:
                 raise
-            return None  # the time is over, or ICMP had something to say of an earlier send
+            return None  # the time is over, ICMP had something to say of an earlier send, or there is no memory
         if count == 1:
-            self.batch.trains = _one(*messages.take_one())
-            return messages.source(0)
-        trains = self.batch.trains = _trains(*messages.take(count))
-        if messages.one_source(count):
-            return messages.source(0)
-        return self._divide([(messages.source(number), train) for number, train in enumerate(trains)])
-
-    def _divide(self, came: list[tuple[bytes, Train]]) -> bytes:
-        """Hand over what came from the source of the first, up to the first from another."""
-        source = came[0][0]
-        self.batch.trains = Trains(train for _, train in takewhile(lambda each: each[0] == source, came))
-        self._others = came[len(self.batch.trains) :]
+            trains, bounded = _one(*messages.take_one())
+        else:
+            trains, bounded = _trains(*messages.take(count))
+            bounded = bounded and messages.one_source(count)
+        source = messages.source(0)
+        if bounded:
+            self.batch.trains = trains
+            return source
+        self._more = _bounded([(messages.source(number), train) for number, train in enumerate(trains)])
+        source, self.batch.trains = next(self._more)
         return source
 
 
 @lru_cache(128)  # hostile traffic may come in every shape
-def _one(length: int, segment: int) -> Trains:
+def _one(length: int, segment: int) -> tuple[Trains, bool]:
     return _trains((length,), (segment,))
 
 
 @lru_cache(128)
-def _trains(lengths: tuple[int, ...], segments: tuple[int, ...]) -> Trains:
-    """The trains in the slots of a batch: bytes of each, and of all its datagrams but the last; 0: there is but one."""
+def _trains(lengths: tuple[int, ...], segments: tuple[int, ...]) -> tuple[Trains, bool]:
+    """The trains in the slots of a batch, one a slot, and whether they are within its bounds.
+
+    Given are the bytes of each, and of each of its datagrams but the last; 0: there is but one.
+    """
     trains = []
     for slot, (length, segment) in enumerate(zip(lengths, segments, strict=True)):
-        size = segment or length
+        size = min(segment, length) or length
         count = -(-length // size) if size else 1
         trains.append(Train(slot * STRIDE, size, count, length - size * (count - 1)))
-    return Trains(trains)
+    found = Trains(trains)
+    return found, found.frames <= ROWS and all([train.count <= MAX_SEGMENTS for train in found])
+
+
+def _bounded(came: Iterable[tuple[bytes, Train]]) -> Iterator[tuple[bytes, Trains]]:
+    """Divide trains, each with its source, into batches, one after the other: there may be a great many."""
+    for source, group in groupby(came, itemgetter(0)):
+        some: list[Train] = []
+        rows = 0
+        for _, (at, size, count, last) in group:
+            for first in range(0, count, MAX_SEGMENTS):
+                part = min(MAX_SEGMENTS, count - first)
+                if rows + part > ROWS:
+                    yield source, Trains(some)
+                    some, rows = [], 0
+                some.append(Train(at + first * size, size, part, last if first + part == count else size))
+                rows += part
+        yield source, Trains(some)
