@@ -177,7 +177,8 @@ def close_others(keep: Collection[int]) -> None:
     except OSError:  # no /proc, or no descriptor left to read it with
         low = 0
         for fd in sorted({*keep, NR_OPEN}):
-            os.closerange(low, fd)  # one by one where the kernel has no close_range(2): hence the bound
+            if low < fd:  # an empty range would close everything
+                os.closerange(low, fd)  # one by one where the kernel has no close_range(2): hence the bound
             low = fd + 1
         return
     for fd in set(found).difference(keep):
