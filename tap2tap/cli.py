@@ -197,7 +197,7 @@ def guarded(prog: str, command: Callable[[], int]) -> int:
     try:
         return command()
     except errors.Tap2tapError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        log.line(f"{prog}: {error}")  # which a full pipe does not hold up
         return error.exit_code
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may the flush at the exit meet it

@@ -43,5 +43,8 @@ def choose(allowed: Set[int], cores: Mapping[int, Core]) -> tuple[int, int]:
 
 
 def allowed() -> frozenset[int]:
-    """The CPUs that this process may run on."""
-    return frozenset(os.sched_getaffinity(0))
+    """The CPUs that this process may run on; all that there are where the kernel does not tell."""
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except OSError:
+        return frozenset(range(os.cpu_count() or 1))

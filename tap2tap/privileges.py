@@ -1,47 +1,74 @@
 """Giving up power: users, groups, capabilities, descriptors; and dying with one's parent.
 
-The calls that Python lacks are made through libc: prctl(2), capset(2). Constants are spelt as in linux/prctl.h.
+The calls that Python lacks are made through libc: prctl(2), capget(2), capset(2). Constants are spelt as in
+linux/prctl.h. Old kernels lack some of these calls and containers refuse some: each has its way round, or is reported
+by what calls it.
 """
 
 import contextlib
 import ctypes
+import fcntl
+import functools
 import grp
 import os
 import pwd
 import resource
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from tap2tap.errors import NoPermissionError, UsageError
 from tap2tap.numbers import whole_number
 
 PR_SET_PDEATHSIG = 1
+PR_GET_PDEATHSIG = 2
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_NO_NEW_PRIVS = 38
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+NR_OPEN = 1 << 20  # no descriptor is higher, unless fs.nr_open was raised (linux/fs.h)
 MAX_ID = 2**32 - 2  # of users and groups: the one above means "unchanged" to setresuid(2)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _prctl(option: int, argument: int | bytes) -> None:
-    value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
-    if _libc.prctl(option, value, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+def _prctl(option: int, argument: ctypes.c_ulong | ctypes.c_char_p | ctypes.Array[ctypes.c_int]) -> None:
+    if _libc.prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
 def name_process(name: str) -> None:
-    """Show `name`, cut to 15 bytes, in ps and top."""
-    _prctl(PR_SET_NAME, name.encode())
+    """Show `name`, cut to 15 bytes, in ps and top, where the kernel lets us."""
+    with contextlib.suppress(OSError):
+        _prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent`, which must be the caller's parent now, dies however it may."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+@functools.cache
+def kernel_ends_orphans() -> bool:
+    """Whether `die_with_parent` works without a lifeline."""
+    now = (ctypes.c_int * 1)()
+    try:
+        _prctl(PR_GET_PDEATHSIG, now)
+        _prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(now[0]))
+    except OSError:
+        return False
+    return True
+
+
+def die_with_parent(parent: int, lifeline: int | None = None, number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send `number` to this process when `parent`, which must be its parent now, dies however it may.
+
+    A later change of the uid would undo it. `lifeline` is the read end of a pipe that only the parent can write to, for
+    kernels that refuse PR_SET_PDEATHSIG: its closing is a signal as well. Raises OSError.
+    """
+    if lifeline is None:
+        _prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(number))
+    else:
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, number)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     if os.getppid() != parent:  # it died before the call
         os._exit(1)
 
@@ -68,45 +95,105 @@ def find_group(text: str) -> int:
         raise UsageError(f"--gid {text}: there is no such group") from None
 
 
-def drop(uid: int, gid: int) -> None:
+def drop(uid: int, gid: int) -> tuple[str, ...]:
     """Become `uid` and `gid` with no supplementary group and no capability, for good; leave no core dump.
 
-    Raises NoPermissionError.
+    Return what the kernel refuses of the protection beyond that. Raises NoPermissionError when a power stays.
     """
-    try:
-        if os.geteuid() == 0:
-            _drop_groups()
+    if os.geteuid() == 0:
+        _drop_groups(gid)
+        try:
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
-    except OSError as error:
-        raise NoPermissionError(
-            f"cannot become uid {uid} and gid {gid}: {error.strerror}: choose others with --uid and --gid"
-        ) from error
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    leave_no_core()  # a change of the uid has undone it
-    header = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0)
-    _libc.capset(header, bytes(24))
+        except OSError as error:
+            raise NoPermissionError(
+                f"cannot become uid {uid} and gid {gid}: {error.strerror}: choose others with --uid and --gid"
+            ) from error
+    refused = []
+    try:
+        _prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
+    except OSError:
+        refused.append("PR_SET_NO_NEW_PRIVS")
+    refused += leave_no_core()  # a change of the uid has undone it
+    _drop_capabilities()
+    return tuple(refused)
 
 
-def leave_no_core() -> None:
-    """Never write the memory of this process, with the keys in it, to a file; nor let equals look into it."""
-    _prctl(PR_SET_DUMPABLE, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def leave_no_core() -> list[str]:
+    """Never write the memory of this process, with the keys in it, to a file; nor let equals look into it.
+
+    Return what the kernel refuses of that.
+    """
+    refused = []
+    try:
+        _prctl(PR_SET_DUMPABLE, ctypes.c_ulong(0))
+    except OSError:
+        refused.append("PR_SET_DUMPABLE")
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError):  # ValueError is what Python makes of EPERM
+        refused.append("RLIMIT_CORE")
+    return refused
 
 
-def _drop_groups() -> None:
+def _drop_groups(gid: int) -> None:
     # A user namespace that an ordinary user made denies setgroups(2) for good; its groups are not ours to drop.
     with contextlib.suppress(OSError):
         if Path("/proc/self/setgroups").read_text().strip() == "deny":
             return
-    os.setgroups([])
+    try:
+        os.setgroups([])
+    except OSError as error:
+        if set(os.getgroups()) - {gid}:
+            raise NoPermissionError(
+                f"cannot give up the supplementary groups: setgroups(2): {error.strerror}"
+            ) from error
 
 
-def keep_descriptors(keep: Iterable[int]) -> None:
+def _drop_capabilities() -> None:
+    header = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    reason = os.strerror(ctypes.get_errno()) if _libc.capset(header, bytes(24)) else None
+    held = _capabilities(header)
+    if held or (held is None and reason):
+        raise NoPermissionError(f"cannot give up the capabilities: capset(2): {reason or 'without effect'}")
+
+
+def _capabilities(header: bytes) -> int | None:
+    """Not 0 when this process has a capability in any of its sets; None when the kernel does not tell."""
+    sets = ctypes.create_string_buffer(24)
+    if _libc.capget(header, sets) == 0:
+        return int.from_bytes(sets.raw)
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return sum(int(line.split()[1], 16) for line in lines if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb")))
+
+
+def close_others(keep: Collection[int]) -> None:
     """Close every descriptor but those in `keep`."""
-    low = 0
-    for fd in sorted(set(keep)):
-        if low < fd:  # an empty range would close everything
-            os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, 1 << 30)
+    try:
+        found = [int(link.name) for link in Path("/proc/self/fd").iterdir()]
+    except OSError:  # no /proc, or no descriptor left to read it with
+        low = 0
+        for fd in sorted({*keep, NR_OPEN}):
+            if low < fd:  # an empty range would close everything
+                os.closerange(low, fd)  # one by one where the kernel has no close_range(2): hence the bound
+            low = fd + 1
+        return
+    for fd in set(found).difference(keep):
+        with contextlib.suppress(OSError):  # that of the folder itself
+            os.close(fd)
+
+
+def occupy_standard_descriptors() -> None:
+    """Open /dev/null in place of standard input, output and error where they are closed.
+
+    Else the next to be opened, maybe the tap, would be what log lines and programs write to.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

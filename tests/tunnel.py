@@ -171,6 +171,12 @@ def ping(host: Host, target: str, *options: str) -> bool:
     return done.returncode == 0
 
 
+def limit_open_files(pid: int, limit: int) -> None:
+    """Let a process of nobody, as a supervisor that root has started becomes, open no descriptor from `limit` on."""
+    become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    subprocess.run([*become, "prlimit", f"--nofile={limit}:{limit}", "--pid", str(pid)], check=True)
+
+
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that still do anything; a zombie does not."""
     return [process for process in processes if _status(process) not in (None, psutil.STATUS_ZOMBIE)]

@@ -1,42 +1,91 @@
-"""Doing something in a process of its own, for its errors but not for its memory.
+"""Having something worked out in a process of its own, and its answer over a pipe.
 
-pyroute2 is the largest thing that the program ever loads, and is needed once: set up the link in a fork, and the
-supervisor and its workers stay small.
+The link is set up so because pyroute2 is the largest thing that the program ever loads: the supervisor and its workers
+stay small. Names are looked up so because it takes as long as it likes and reads what strangers wrote: the answer is
+nothing but bytes here, of a bounded length, whoever may have come to write them.
 """
 
 import os
-import pickle
 from collections.abc import Callable
+from contextlib import closing
 
-from tap2tap.errors import StartError
-from tap2tap.supervisor import signals
+from tap2tap import log
+from tap2tap.errors import FAILURE, NO_PERMISSION, OK, NoPermissionError, StartError, Tap2tapError
+from tap2tap.supervisor import process, signals
 
-
-def aside(work: Callable[[], None]) -> None:
-    """Run `work` in a fork and wait for it. Raises the Tap2tapError that it raised, StartError when it died."""
-    read, write = os.pipe()
-    pid = signals.fork()
-    if not pid:
-        os.close(read)
-        os._exit(_report(work, write))
-    os.close(write)
-    with open(read, "rb") as pipe:
-        report = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    if report:
-        raise pickle.loads(report)  # noqa: S301  (our own fork wrote it)
-    if status:
-        raise StartError(f"setting up the interface failed: {signals.decode(os.waitstatus_to_exitcode(status))}")
+ANSWER = 4096  # bytes, PIPE_BUF: so much goes through a pipe in one piece (pipe(7))
 
 
-def _report(work: Callable[[], None], write: int) -> int:
-    try:
-        signals.forget()
-        signals.released()
+class Aside:
+    """One such process, from its creation to `take` or `close`. `fd` is readable when it has answered or died.
+
+    `what` it does stands in the messages; `identity` is the uid and gid that it becomes before. Raises StartError.
+    """
+
+    def __init__(
+        self, role: str, what: str, work: Callable[[], bytes], identity: tuple[int, int] | None = None
+    ) -> None:
+        self._what = what
+        try:
+            self.fd, write = os.pipe()
+        except OSError as error:
+            raise StartError(f"{what} failed: {error.strerror}") from error
+        try:
+            self._process = process.start(
+                role, lambda: _answer(write, what, work), [write], title=f"tap2tap:{role}", kind=what, identity=identity
+            )
+        except OSError as error:
+            os.close(self.fd)
+            raise StartError(f"{what} failed: {error.strerror}") from error
+        finally:
+            os.close(write)
+
+    def take(self) -> bytes:
+        """End it and return what it worked out, which must be there. Raises the StartError that it raised."""
+        answer = os.read(self.fd, ANSWER)
+        code = self._end()
+        if not answer:
+            raise StartError(f"{self._what} failed: {signals.decode(code)}")
+        if answer[0] == OK:
+            return answer[1:]
+        words = answer[1:].decode(errors="replace")
+        error = NoPermissionError if answer[0] == NO_PERMISSION else StartError
+        raise error(words if words.isprintable() else f"{self._what} failed")
+
+    def close(self) -> None:
+        """Give it up, if it has not been taken yet."""
+        if self.fd >= 0:
+            self._end()
+
+    def _end(self) -> int:
+        os.close(self.fd)
+        self.fd = -1
+        return self._process.end()
+
+
+def aside(role: str, what: str, work: Callable[[], None], stop: signals.Signals) -> None:
+    """Do `work` in a process of its own and wait for it.
+
+    Raises the StartError that it raised or that it died of, Interrupted when a stop signal came meanwhile.
+    """
+
+    def nothing() -> bytes:
         work()
+        return b""
+
+    with closing(Aside(role, what, nothing)) as task:
+        stop.wait(task.fd)
+        task.take()
+
+
+def _answer(write: int, what: str, work: Callable[[], bytes]) -> int:
+    """Be the process: write an exit code and, behind it, the outcome or the words of the error."""
+    try:
+        answer = bytes([OK]) + work()
+    except Tap2tapError as error:
+        answer = bytes([error.exit_code]) + str(error).encode(errors="replace")
     except Exception as error:
-        failure = error if isinstance(error, StartError) else StartError(f"setting up the interface failed: {error!r}")
-        failure.__cause__ = failure.__context__ = None
-        os.write(write, pickle.dumps(failure))
-        return 1
-    return 0
+        log.debug("what failed", error=repr(error))
+        answer = bytes([FAILURE]) + f"{what} failed: {error!r}".encode(errors="replace")
+    os.write(write, answer[:ANSWER])
+    return OK

@@ -1,17 +1,15 @@
-"""One worker process: forking it, telling why it died, killing it."""
+"""The worker of one direction through all its lives: starting it, telling why it died, replacing it."""
 
 import contextlib
-import os
 import signal
 import socket
-import traceback
 from collections.abc import Callable, Collection
 
 from tap2tap import clock, log
 from tap2tap.counters import SHOWN, Count, Counts
-from tap2tap.errors import CANNOT_START, TAP_GONE
-from tap2tap.privileges import die_with_parent, keep_descriptors, name_process
-from tap2tap.supervisor import signals
+from tap2tap.errors import CANNOT_START, OK, TAP_GONE, StartError
+from tap2tap.supervisor import process, signals
+from tap2tap.supervisor.process import Process
 from tap2tap.supervisor.restart import Heartbeat, Restarts
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.worker import Cable, settle
@@ -36,7 +34,6 @@ class Child:
         channel: Callable[[], socket.socket | None],
     ) -> None:
         self.role = role
-        self.pid = 0
         self.restart_at: float | None = None
         self._loop = loop
         self._cable = cable
@@ -44,80 +41,104 @@ class Child:
         self._pin = pin
         self._keep = keep
         self._channel = channel
+        self._process: Process | None = None
         self._restarts = Restarts()
+        self._lives = 0
+        self._failing = False  # there was no room for the last life
         self._started = 0.0
         self._heartbeat = Heartbeat(0, 0.0)
 
     def start(self) -> None:
-        """Fork the worker. The parent must have dropped its privileges: the worker has what the parent has."""
+        """Begin the first life. The parent must have dropped its privileges: the worker has what the parent has.
+
+        Raises StartError.
+        """
+        try:
+            self._start()
+        except OSError as error:
+            raise StartError(
+                f"cannot start the {self.role} worker: {error.strerror}: raise the limits of processes and open files"
+            ) from error
+
+    def _start(self) -> None:
+        """Begin a life. Raises OSError when the machine has no room for a process or its channel."""
         now = clock.now()
         self.restart_at = None
         self._started = now
         self._heartbeat = Heartbeat(self._beats(), now)
-        self._counts[Count.CPU] = self._pin.cpu + 1  # until the worker knows better
-        parent = os.getpid()
         with self._channel() or contextlib.nullcontext() as channel:
-            pid = signals.fork()
-            if not pid:
-                os._exit(self._live(parent, channel))
-        self.pid = pid
-        self._counts[Count.PID] = pid
+            self._counts[Count.CPU] = self._pin.cpu + 1  # until the worker knows better
+            self._process = process.start(
+                self.role,
+                lambda: self._live(channel),
+                [*self._keep, *([channel.fileno()] if channel else [])],
+                title=f"{self.role}:{self._cable.name}",
+                kind="worker",
+            )
+        self._lives += 1
+        self._counts[Count.PID] = self._process.pid
 
-    def _live(self, parent: int, channel: socket.socket | None) -> int:
+    def _live(self, channel: socket.socket | None) -> int:
         """Be the worker; return its exit code."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of the stop signals, this one is never a terminal's
         try:
-            signals.forget()
-            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-                signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all; the supervisor sees to our end
-            signals.released()
-            die_with_parent(parent)
-            name_process(f"{self.role}:{self._cable.name}")
-            log.setup(f"tap2tap {self.role}")
-            keep_descriptors([*self._keep, *([channel.fileno()] if channel else [])])
             if not self._pin.take():
                 self._counts[Count.CPU] = 0
             settle()
         except Exception as error:
             log.error("worker cannot start", error=error)
             return CANNOT_START
-        try:
-            self._loop(self._cable, self._pin, channel)
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 1
-        except BaseException as error:
-            log.error("worker failed", error=repr(error))
-            log.debug("where it failed", traceback="".join(traceback.format_exception(error)))
-            return 1
-        return 0
+        self._loop(self._cable, self._pin, channel)
+        return OK
 
-    def reap(self) -> str | None:
-        """Collect the worker if it has died and plan its successor; return the reason, None while it lives.
+    def tend(self) -> bool:
+        """Collect the worker if it has died, and begin its next life when it is time; whether either was to be done.
 
-        Raises SystemExit with CANNOT_START or TAP_GONE when the worker said that no successor could do better.
+        Raises StartError when no successor could do better.
         """
-        if not self.pid:
-            return None
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if not pid:
-            return None
-        self.pid = self._counts[Count.PID] = 0
-        code = os.waitstatus_to_exitcode(status)
-        if code in (CANNOT_START, TAP_GONE):
-            raise SystemExit(code)
-        now = clock.now()
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            self._bury(code)
+        if self.restart_at is None or clock.now() < self.restart_at:
+            return code is not None
+        try:
+            self._start()
+        except OSError as error:
+            delay = self._plan()
+            if not self._failing:  # told once, however often it is tried
+                log.warning("worker cannot be started, trying again", worker=self.role, reason=error.strerror)
+            log.debug("next try", worker=self.role, seconds=f"{delay:.2f}")
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("worker runs again", worker=self.role)
+            self._failing = False
+        return True
+
+    def _bury(self, code: int) -> None:
+        self._process = None
+        self._counts[Count.PID] = 0
+        if code == TAP_GONE:
+            raise StartError("the tap device was deleted: the tunnel has ended")
+        if code == CANNOT_START and self._lives == 1:  # a tunnel that has run may well run again
+            raise StartError(f"the {self.role} worker cannot start: see its message above")
         self._counts[Count.RESTARTS] += 1
-        delay = self._restarts.delay(now - self._started)
-        self.restart_at = now + delay
-        reason = signals.decode(code)
+        delay, reason = self._plan(), signals.decode(code)
         if delay:
             log.warning("worker keeps dying", worker=self.role, reason=reason, next_try_seconds=f"{delay:.2f}")
         else:
             log.warning("worker died, replacing it", worker=self.role, reason=reason)
-        return reason
+
+    def _plan(self) -> float:
+        """Choose the time of the next life; return the seconds until then."""
+        now = clock.now()
+        delay = self._restarts.delay(now - self._started)
+        self.restart_at = now + delay
+        return delay
 
     def hung(self) -> bool:
         """Whether the living worker has stopped beating."""
-        return bool(self.pid) and self._heartbeat.hung(self._beats(), clock.now())
+        return self._process is not None and self._heartbeat.hung(self._beats(), clock.now())
 
     def _beats(self) -> int:
         """A number that goes up with whatever the worker does."""
@@ -125,12 +146,12 @@ class Child:
 
     def kill(self) -> None:
         """Kill the worker: it holds nothing that a gentler end would save."""
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+        if self._process:
+            self._process.kill()
 
     def end(self) -> None:
         """Kill the worker and wait until it is gone."""
-        self.kill()
-        if self.pid:
-            os.waitpid(self.pid, 0)
-            self.pid = self._counts[Count.PID] = 0
+        if self._process:
+            self._process.end()
+            self._process = None
+            self._counts[Count.PID] = 0

@@ -2,7 +2,8 @@
 
 It is forked before anything from the network is read, holds no descriptor but its end of a private channel, and takes
 from there only the name of an event and facts of a strict form. So a supervisor or a worker that has been taken over
-can ask for nothing but the programs that the administrator named, with facts that do no harm.
+can ask for nothing but the programs that the administrator named, for the interface that was named first, with facts
+that do no harm.
 """
 
 import contextlib
@@ -13,19 +14,18 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 
-from tap2tap import log
-from tap2tap.errors import StartError
-from tap2tap.privileges import keep_descriptors, name_process
-from tap2tap.supervisor import signals
+from tap2tap import device, log
+from tap2tap.errors import OK, StartError
+from tap2tap.supervisor import process, signals
+from tap2tap.supervisor.signals import Signals
 
-_INTERFACE = re.compile(r"[^\s/]{1,15}")
 _FACT = re.compile(r"TAP2TAP_[A-Z_]{1,32}")
 _VALUE = re.compile(r"[A-Za-z0-9_.:%@\[\]-]{0,64}")
 _MESSAGE = 8192  # bytes
-_PATIENCE = 2000  # ms that a hook has between SIGTERM and SIGKILL when nobody waits for it any longer
-
+_PATIENCE = 2.0  # seconds that a hook has between SIGTERM and SIGKILL when nobody waits for it any longer
 
 OPTIONS = {
     "up": "--up",
@@ -36,34 +36,42 @@ OPTIONS = {
 }
 
 
-class Interrupted(Exception):
-    """A stop signal came while a hook ran."""
-
-
 class Hooks:
     """The programs of one tunnel by event; the process that runs them lives from `start` to `close`."""
 
     def __init__(self, programs: Mapping[str, str]) -> None:
         self._programs = programs
         self._channel: socket.socket | None = None
-        self._pid = 0
+        self._process: process.Process | None = None
         self._unanswered: list[str] = []  # programs that have been asked for
 
     def start(self) -> None:
-        """Fork the process, if there is anything that it could ever run."""
+        """Fork the process, if there is anything that it could ever run. Raises StartError."""
         if not self._programs:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._pid = signals.fork()
-        if not self._pid:
-            try:
-                _serve(theirs, self._programs)
-            finally:
-                os._exit(0)
-        theirs.close()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = process.start(
+                    "hooks",
+                    lambda: _serve(theirs, self._programs),
+                    [theirs.fileno()],
+                    title="tap2tap:hooks",
+                    kind="the process that runs hooks",
+                    # The end of the channel tells it of its parent's, and it has a program to end then; unless stopped.
+                    farewell=signal.SIGCONT,
+                )
+        except OSError as error:
+            raise StartError(f"cannot start the process that runs hooks: {error.strerror}") from error
         self._channel = ours
 
-    def run(self, event: str, interface: str, facts: Mapping[str, str], stop: signals.Signals) -> None:
+    def introduce(self, interface: str) -> None:
+        """Tell the process which interface it will be, before anything comes from the network."""
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # it is gone: whoever asks for a hook will hear of it
+                self._channel.send(json.dumps([None, interface, {}]).encode())
+
+    def run(self, event: str, interface: str, facts: Mapping[str, str], stop: Signals) -> None:
         """Run the program of `event`, if there is one, and wait for its end.
 
         Raises StartError when it could not be run or failed, Interrupted when a stop signal came meanwhile.
@@ -72,15 +80,10 @@ class Hooks:
             return
         if not self.ask(event, interface, facts):
             raise StartError(f"{OPTIONS[event]} {self._programs[event]} failed: the process that runs it is gone")
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        poll.register(stop.fd, select.POLLIN)
         problem = None
         while self._unanswered:
-            if self._channel.fileno() in (fd for fd, _ in poll.poll()):
-                problem = self._answer()
-            elif stop.stop():
-                raise Interrupted
+            stop.wait(self._channel.fileno())
+            problem = self._answer()
         if problem:
             raise StartError(problem)
 
@@ -89,7 +92,7 @@ class Hooks:
         if event not in self._programs or self._channel is None:
             return False
         log.debug("running hook", event=event, program=self._programs[event])
-        message = json.dumps([event, interface, {**facts, "TAP2TAP_EVENT": event}]).encode()
+        message = json.dumps([event, interface, dict(facts)]).encode()
         try:
             self._channel.send(message, socket.MSG_DONTWAIT)
         except OSError as error:
@@ -125,48 +128,85 @@ class Hooks:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
+        if self._process is not None:
+            deadline = time.monotonic() + 2 * _PATIENCE + 1  # should it be stopped, our end wakes it
+            while self._process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
 
 
-def _serve(channel: socket.socket, programs: Mapping[str, str]) -> None:
+def _serve(channel: socket.socket, programs: Mapping[str, str]) -> int:
     """Be the process that runs hooks, until the channel closes."""
-    signals.outlive()
-    signals.released()
-    keep_descriptors((0, 1, 2, channel.fileno()))
-    name_process("tap2tap:hooks")
-    log.setup("tap2tap hooks")
-    while message := channel.recv(_MESSAGE):
-        event, interface, facts = json.loads(message)
-        sound = _INTERFACE.fullmatch(interface) and all(
-            _FACT.fullmatch(name) and _VALUE.fullmatch(value) for name, value in facts.items()
-        )
-        answer = _run(channel, programs[event], interface, facts) if sound and event in programs else "refused"
+    wake = Signals()  # unlike dispositions that ignore, handlers are not passed on to programs
+    poll = select.poll()
+    poll.register(channel, select.POLLIN | select.POLLRDHUP)
+    interface = None
+    while True:
+        events = poll.poll()[0][1]
+        message = channel.recv(_MESSAGE)
+        if not message and events & (select.POLLHUP | select.POLLRDHUP):  # an empty message looks the same
+            return OK
+        try:
+            event, interface, facts = _read(message, interface, programs)
+        except Exception as error:
+            log.warning("refused to run a hook", error=repr(error)[:200])
+            answer = "refused"
+        else:
+            if event is None:
+                continue
+            answer = _run(channel, wake, [programs[event], interface], facts)
         with contextlib.suppress(BrokenPipeError):
             channel.send(answer.encode())
 
 
-def _run(channel: socket.socket, program: str, interface: str, facts: Mapping[str, str]) -> str:
-    """Run `program` to its end, or to that of the channel; return "ok", or what went wrong."""
+def _read(message: bytes, fixed: str | None, programs: Mapping[str, str]) -> tuple[str | None, str, dict[str, str]]:
+    """The event (None: there is none yet), the interface, and what the program will find in its environment.
+
+    `fixed` is the interface of the first message, which stays. Raises an exception of any kind for what the supervisor
+    does not write; but somebody may who has taken it over.
+    """
+    event, interface, facts = json.loads(message)
+    if event is not None and event not in programs:
+        raise ValueError(f"no hook: {event}")
+    device.check_name(interface)
+    if fixed not in (None, interface):
+        raise ValueError(f"the interface is {fixed}, not {interface}")
+    for name, value in facts.items():
+        if not _FACT.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"no fact: {name}={value}")
+    return event, interface, {**facts, "TAP2TAP_EVENT": str(event), "TAP2TAP_INTERFACE": interface}
+
+
+def _run(channel: socket.socket, wake: Signals, command: list[str], facts: Mapping[str, str]) -> str:
+    """Run `command` to its end, or to that of the channel; return "ok", or what went wrong."""
     try:
-        process = subprocess.Popen(
-            [program, interface],
+        program = subprocess.Popen(
+            command,
             env={**os.environ, **facts},
             stdin=subprocess.DEVNULL,
+            close_fds=False,  # there is none that an exec does not close
             start_new_session=True,  # Ctrl-C is for the supervisor, which then lets --down do its work
         )
     except OSError as error:
         return f"cannot be run: {error.strerror}"
     poll = select.poll()
+    poll.register(wake.fd, select.POLLIN)
     poll.register(channel, 0)  # POLLHUP alone: the supervisor is gone, or tired of waiting
-    ended = os.pidfd_open(process.pid)
-    poll.register(ended, select.POLLIN)
-    if ended not in (fd for fd, _ in poll.poll()):
-        poll.unregister(channel)
-        for number in (signal.SIGTERM, signal.SIGKILL):  # not reaped yet, so the group is still the hook's
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            poll.poll(_PATIENCE)
-    os.close(ended)
-    code = process.wait()
+    while not _over(program.pid):
+        if channel.fileno() in (fd for fd, _ in poll.poll()):
+            poll.unregister(channel)
+            for number in (signal.SIGTERM, signal.SIGKILL):  # not reaped yet, so the group is still the hook's
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(program.pid, number)
+                deadline = time.monotonic() + _PATIENCE
+                while not _over(program.pid) and (left := deadline - time.monotonic()) > 0:
+                    poll.poll(left * 1000)
+                    wake.stop()
+            break
+        wake.stop()
+    code = program.wait()
     return "ok" if code == 0 else f"failed: {signals.decode(code)}"
+
+
+def _over(pid: int) -> bool:
+    """Whether a child has ended; it is left to be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

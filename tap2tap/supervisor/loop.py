@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from tap2tap import clock, endpoint, log
 from tap2tap.counters import Slot
-from tap2tap.errors import CANNOT_START, TAP_GONE, StartError
 from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.keeper import Keeper
@@ -46,7 +45,7 @@ class Watch:
         """
         while not self._turn():
             for worker in self._workers:
-                if _mend(worker):
+                if worker.tend():
                     self._publisher.soon()
             now = clock.now()
             if self._keeper and now >= min(self._keeper.deadline(), self._next_look):
@@ -93,19 +92,3 @@ class Watch:
             self._keeper.move(resolver.known)
         elif endpoint.load(slots, Slot.PEER) != resolver.known:
             endpoint.store(slots, Slot.PEER, resolver.known)
-
-
-def _mend(worker: Child) -> bool:
-    """See to a dead worker; whether there was anything to do."""
-    try:
-        died = worker.reap() is not None
-    except SystemExit as end:
-        if end.code == TAP_GONE:
-            raise StartError("the tap device was deleted: the tunnel has ended") from None
-        if end.code == CANNOT_START:
-            raise StartError(f"the {worker.role} worker cannot start: see its message above") from None
-        raise
-    if worker.restart_at is not None and clock.now() >= worker.restart_at:
-        worker.start()
-        return True
-    return died

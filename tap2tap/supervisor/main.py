@@ -14,12 +14,12 @@ from tap2tap.keys import CableKeys, read_keys
 from tap2tap.protocols.secure.actions import Timers
 from tap2tap.supervisor.aside import aside
 from tap2tap.supervisor.child import Child, Loop
-from tap2tap.supervisor.hooks import Hooks, Interrupted
+from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.keeper import Keeper
 from tap2tap.supervisor.loop import Watch
 from tap2tap.supervisor.publisher import publisher
-from tap2tap.supervisor.resolver import Resolver
-from tap2tap.supervisor.signals import Signals
+from tap2tap.supervisor.resolver import FirstLookup, Resolver
+from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
 from tap2tap.workers.pin import Pin
@@ -32,30 +32,32 @@ def run(config: Config) -> int:
 
     Raises Tap2tapError when it cannot start, or not go on.
     """
+    privileges.occupy_standard_descriptors()
     log.setup("tap2tap supervisor")
     privileges.name_process("tap2tap:super")
     stop = Signals()
-    with contextlib.closing(Hooks(config.programs)) as hooks:
+    with contextlib.closing(Hooks(config.programs)) as hooks, contextlib.suppress(Interrupted):
         hooks.start()
-        privileges.leave_no_core()  # from here on there may be keys; who runs the hooks, forked above, has none
-        keys = read_keys(config.key) if config.key else None
-        remotes = endpoint.resolve(*config.remote) if config.remote else []
+        log.unblock()  # not before: programs have standard error as it was
+        with FirstLookup(config.remote, identity(config)) as lookup:
+            privileges.leave_no_core()  # from here on there may be keys; the children above were forked without
+            keys = read_keys(config.key) if config.key else None
+            remotes = lookup.result(stop)
         with (
             make_cable(config, remotes) as cable,
             publisher(cable.memory, identity(config)[0]) as publish,
             make_resolver(cable, config) as resolver,
         ):
+            hooks.introduce(cable.name)
             if keys:  # the cable is not plugged in, not even for a moment, before the peer is there
                 device.set_carrier(cable.tap, on=False)
-            aside(lambda: device.link_up(cable.name, config.tap_mtu, segments(config), MAX_SEGMENTS))
+            set_up(cable, config, stop)
             facts = describe(cable, config)
-            try:
-                hooks.run("up", cable.name, facts, stop)
-            except Interrupted:
-                return OK
+            hooks.run("up", cable.name, facts, stop)
             if keys is None:
                 log.warning("no --key: frames are neither encrypted nor authenticated")
-            privileges.drop(*identity(config))
+            if refused := privileges.drop(*identity(config)):
+                log.warning("the kernel refuses some protection", refused=",".join(refused))
             keeper = make_keeper(cable, keys, hooks, facts)
             workers = hire(cable, config, keeper)
             try:
@@ -73,7 +75,8 @@ def run(config: Config) -> int:
                 for worker in workers:
                     worker.end()
                 code = close(hooks, cable, facts, stop)
-    return code
+            return code
+    return OK  # a stop signal came before it was up
 
 
 @contextlib.contextmanager
@@ -116,6 +119,15 @@ def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
         )
 
 
+def set_up(cable: Cable, config: Config, stop: Signals) -> None:
+    """Set the MTU of the tap and bring it up. Raises StartError, Interrupted."""
+
+    def work() -> None:
+        device.link_up(cable.name, config.tap_mtu, segments(config), MAX_SEGMENTS)
+
+    aside("set-up", "setting up the interface", work, stop)
+
+
 def segments(config: Config) -> int:
     """How many frames of full size one send takes."""
     return max(1, MAX_PAYLOAD // (config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS))
@@ -152,10 +164,13 @@ def make_resolver(cable: Cable, config: Config) -> Iterator[Resolver | None]:
         return
     host, port = config.remote
 
-    def lookup() -> list[Endpoint]:
-        return [each for each in endpoint.resolve(host, port) if endpoint.reaches(cable.sock, each)]
+    def find() -> list[Endpoint]:
+        return endpoint.resolve(host, port)
 
-    with contextlib.closing(Resolver(lookup, cable.remote)) as resolver:
+    def usable(remote: Endpoint) -> bool:
+        return endpoint.reaches(cable.sock, remote)
+
+    with contextlib.closing(Resolver(find, cable.remote, identity(config), usable)) as resolver:
         yield resolver
 
 
@@ -165,7 +180,7 @@ def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:
     outward, inward = config.cpus or cpus.choose(allowed, cpus.topology())
     if len(allowed) == 1:
         log.warning("only one CPU: both workers share it", cpu=outward)
-    descriptors = (0, 1, 2, cable.tap, cable.sock.fileno())
+    descriptors = (cable.tap, cable.sock.fileno())
 
     def child(role: str, loop: Loop, counts: Counts, cpu: int) -> Child:
         pin = Pin(cpu, {cpu} if config.cpus else allowed)  # a CPU that was asked for is never left
@@ -192,9 +207,8 @@ def announce(cable: Cable) -> None:
 
 
 def describe(cable: Cable, config: Config) -> dict[str, str]:
-    """The facts that hooks find in their environment."""
+    """The facts that hooks find in their environment, beside the event and the interface."""
     return {
-        "TAP2TAP_INTERFACE": cable.name,
         "TAP2TAP_MTU": str(config.tap_mtu),
         "TAP2TAP_LOCAL": str(endpoint.load(cable.memory.slots, Slot.LOCAL) or ""),
         "TAP2TAP_PEER": str(endpoint.load(cable.memory.slots, Slot.PEER) or ""),

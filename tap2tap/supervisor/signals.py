@@ -1,23 +1,36 @@
 """Signals as something to poll for: the handler only wakes the loop, the loop does the work."""
 
-import os
+import select
 import signal
 import socket
 from types import FrameType
 
+from tap2tap.errors import StartError
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
+class Interrupted(Exception):
+    """A stop signal came while something else was waited for."""
+
+
 class Signals:
-    """Catches the stop signals and SIGCHLD from its creation on. `fd` is readable when one has come."""
+    """Catches the stop signals and SIGCHLD from its creation on. `fd` is readable when one has come.
+
+    Raises StartError.
+    """
 
     def __init__(self) -> None:
-        self._read, self._write = socket.socketpair()
+        try:
+            self._read, self._write = socket.socketpair()
+        except OSError as error:
+            raise StartError(f"cannot wait for signals: {error.strerror}") from error
         self._read.setblocking(False)
         self._write.setblocking(False)
         for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, _ignore)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP_SIGNALS, signal.SIGCHLD))  # whatever our parent had in mind
 
     @property
     def fd(self) -> int:
@@ -32,40 +45,29 @@ class Signals:
             return None
         return next((signal.Signals(number) for number in numbers if number in STOP_SIGNALS), None)
 
+    def wait(self, fd: int) -> None:
+        """Wait until `fd` is readable or its other end is closed. Raises Interrupted when a stop signal came first."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.register(self.fd, select.POLLIN)
+        while fd not in (ready for ready, _ in poll.poll()):
+            if self.stop():
+                raise Interrupted
+
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing: set_wakeup_fd has told the loop. Unlike SIG_IGN it does not survive an exec."""
 
 
-def forget() -> None:
-    """Give a forked child the default dispositions, and its parent's wakeup descriptor no bytes."""
+def ignore() -> None:
+    """Have a forked child ignore the stop signals, and write no byte into its parent's wakeup descriptor.
+
+    They are let in again then: whoever forked it has held them back.
+    """
     signal.set_wakeup_fd(-1)
-    for number in (*STOP_SIGNALS, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def outlive() -> None:
-    """Make a forked child deaf to the stop signals, which a terminal sends to the whole group."""
-    forget()
     for number in STOP_SIGNALS:
-        signal.signal(number, _ignore)
-
-
-def fork() -> int:
-    """Fork with the stop signals held back until the child has chosen its own dispositions; see `released`."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        pid = os.fork()
-    except OSError:
-        released()
-        raise
-    if pid:
-        released()
-    return pid
-
-
-def released() -> None:
-    """Let the signals in again that `fork` held back in the child."""
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 

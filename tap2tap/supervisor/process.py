@@ -1,0 +1,125 @@
+"""The one way to start a child process, and what its parent may do with it.
+
+A fork inherits more than it should have: its parent's descriptors and handlers, its `finally` blocks and functions for
+the exit, what its buffers have not written yet. So a child has a few things set right first, does what it is for, and
+leaves by os._exit whatever happens.
+"""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Collection
+from typing import NoReturn
+
+from tap2tap import log, privileges
+from tap2tap.errors import FAILURE
+from tap2tap.supervisor import signals
+
+
+class Process:
+    """A child of this process, until it has been waited for."""
+
+    def __init__(self, pid: int, lifeline: int | None) -> None:
+        self.pid = pid
+        self._lifeline = lifeline
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, as os.waitstatus_to_exitcode gives it; None while it lives."""
+        return self._reap(os.WNOHANG)
+
+    def kill(self) -> None:
+        """End it; it holds nothing that a gentler end would save."""
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def end(self) -> int:
+        """Kill it and wait until it is gone; return its exit code, which is its own if it had ended already."""
+        self.kill()
+        code = self._reap(0)
+        assert code is not None
+        return code
+
+    def _reap(self, options: int) -> int | None:
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self.pid, options)
+            except ChildProcessError:  # somebody else has waited for it
+                pid, status = self.pid, FAILURE << 8
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+                if self._lifeline is not None:
+                    os.close(self._lifeline)
+        return self._code
+
+
+def start(
+    role: str,
+    life: Callable[[], int],
+    keep: Collection[int] = (),
+    *,
+    title: str = "",
+    kind: str = "process",
+    identity: tuple[int, int] | None = None,
+    farewell: signal.Signals = signal.SIGKILL,
+) -> Process:
+    """Fork a child that does `life` and ends with the exit code that it returns.
+
+    It has the descriptors `keep` beside the first three and no other, becomes `identity` (uid and gid) for good where
+    one is given, does not mind the stop signals (its parent sees to its end), and gets the signal `farewell` when its
+    parent dies. `role` begins its log lines, `title` is its name in ps, `kind` its name in the line that tells of an
+    exception. Raises OSError when the machine has no room for it.
+    """
+    parent = os.getpid()
+    theirs, ours = (None, None) if privileges.kernel_ends_orphans() else os.pipe()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)  # until the child has its own dispositions
+    try:
+        pid = os.fork()
+    except OSError:
+        for fd in (theirs, ours):
+            if fd is not None:
+                os.close(fd)
+        raise
+    else:
+        if not pid:
+            _live(role, life, {*keep}, title or role, kind, identity, farewell, parent, theirs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    if theirs is not None:
+        os.close(theirs)
+    return Process(pid, ours)
+
+
+def _live(
+    role: str,
+    life: Callable[[], int],
+    keep: set[int],
+    title: str,
+    kind: str,
+    identity: tuple[int, int] | None,
+    farewell: signal.Signals,
+    parent: int,
+    lifeline: int | None,
+) -> NoReturn:
+    """Be the child."""
+    code = FAILURE
+    try:
+        signals.ignore()
+        log.setup(f"tap2tap {role}")
+        log.skip()
+        privileges.name_process(title)
+        privileges.close_others({0, 1, 2, *keep, *([] if lifeline is None else [lifeline])})
+        if identity:
+            privileges.drop(*identity)
+        try:
+            privileges.die_with_parent(parent, lifeline, farewell)
+        except OSError as error:
+            log.warning("the kernel would not end this process with its parent", error=error.strerror)
+        code = life()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else FAILURE
+    except BaseException as error:
+        log.error(f"{kind} failed", error=repr(error))
+        log.debug("where it failed", traceback="".join(traceback.format_exception(error)))
+    finally:
+        os._exit(code & 0xFF if isinstance(code, int) else FAILURE)
