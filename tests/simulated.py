@@ -12,6 +12,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 
@@ -170,14 +171,14 @@ class Host:
         self.act(self.link.tick(self.network.now, traffic))
         assert self.link.next_deadline() > self.network.now  # or a supervisor would spin
 
-    def seal(self, frame: bytes) -> bool:
+    def seal(self, frame: bytes, kind: int = wire.TYPE_DATA) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""
         if self.outbound is None or self.peer is None or self.network.now >= self.outbound.until:
             self.lost_without_session += bool(frame)
             return False
         one = self.outbound
         self.network.use_nonce(self.link, one.index, self.counter)
-        header = wire.header(wire.TYPE_DATA, one.index, self.counter)
+        header = wire.header(kind, one.index, self.counter)
         sealed = wire.aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
         self.counter += 1
         self.last_sent = self.network.now
@@ -186,10 +187,10 @@ class Host:
         self.network.send(header + sealed, self.address, self.peer)
         return True
 
-    def send_frame(self) -> bytes:
+    def send_frame(self, kind: int = wire.TYPE_DATA) -> bytes:
         frame = b"%d from %d" % (self.sent_frames, id(self))
         self.sent_frames += 1
-        self.seal(frame)
+        self.seal(frame, kind)
         return frame
 
     def deliver(self, datagram: bytes, source: Endpoint) -> None:
@@ -226,13 +227,28 @@ class Host:
         return [(when, action) for when, action in self.log if isinstance(action, kind)]
 
 
+class Node(Protocol):
+    """What the network knows of a host."""
+
+    address: Endpoint
+
+    def deliver(self, datagram: bytes, source: Endpoint) -> None:
+        """Take what has arrived."""
+
+    def deadline(self) -> float:
+        """When to `tick` at the latest."""
+
+    def tick(self) -> None:
+        """Look at the clock."""
+
+
 class Network:
     """The hosts, what is in flight, and the time."""
 
     def __init__(self, seed: int = 0) -> None:
         self.now = 1000.0
         self.random = random.Random(seed)
-        self.hosts: list[Host] = []
+        self.hosts: list[Node] = []
         self.policy: Policy = lambda datagram, source, destination: [(DELAY, datagram, source, destination)]
         self.wire: list[tuple[bytes, Endpoint, Endpoint]] = []  # all that was ever sent
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
