@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tap2tap import privileges
 from tap2tap.errors import NoPermissionError, StartError
 from tap2tap.lab import wait_for
 from tap2tap.supervisor import process
@@ -21,6 +22,7 @@ from tests.refused import known, refusing
 
 PARENT = """
 import atexit, os, sys, time
+from tap2tap import log
 from tap2tap.errors import StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.signals import Signals
@@ -166,7 +168,7 @@ def test_a_fork_that_fails_leaves_no_descriptor_and_no_blocked_signal(monkeypatc
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", fork)
-    monkeypatch.setattr(process.privileges, "kernel_ends_orphans", lambda: False)
+    monkeypatch.setattr(privileges, "kernel_ends_orphans", lambda: False)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(BlockingIOError):
         process.start("child", lambda: 0)
@@ -180,11 +182,10 @@ ORPHAN = """
 import os, signal
 from tap2tap.supervisor import process
 def life():
+    os.write(1, b"%d\\n" % os.getpid())
     while True:
         signal.pause()
-for _ in range(3):
-    child = process.start("child", life, identity={identity})
-    print(child.pid, flush=True)
+children = [process.start("child", life, identity={identity}) for _ in range(3)]
 input()
 """
 
@@ -233,6 +234,10 @@ def test_work_aside_gives_its_bytes_or_its_error() -> None:
     def confused() -> bytes:
         raise ValueError("confused")
 
+    def killed() -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
     assert taken(lambda: b"bytes") == b"bytes"
     with pytest.raises(NoPermissionError, match=r"^not allowed: be root$"):
         taken(fail)
@@ -241,7 +246,7 @@ def test_work_aside_gives_its_bytes_or_its_error() -> None:
     with pytest.raises(StartError, match=r"^the work failed: exit code 5$"):
         taken(lambda: os._exit(5))
     with pytest.raises(StartError, match=r"^the work failed: killed by SIGKILL$"):
-        taken(lambda: bytes(os.kill(os.getpid(), signal.SIGKILL) or 0))
+        taken(killed)
 
 
 @pytest.mark.parametrize("data", [b"\x01two\nlines", b"\x09\x1b[2J", b"\x01\xff\xfe\x00", b"\x04" + b"\x07" * 5000])
