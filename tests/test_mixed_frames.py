@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tap2tap.counters import WORKER_SLOTS
+from tap2tap.memory import GROUP
 from tap2tap.workers.join import Joiner
 from tap2tap.workers.reader import TapReader
 from tap2tap.workers.singles import singly
@@ -54,7 +54,7 @@ class Taps(NamedTuple):
 
 
 def slots() -> memoryview:
-    return memoryview(array("Q", bytes(8 * WORKER_SLOTS)))
+    return memoryview(array("Q", bytes(8 * GROUP)))
 
 
 def taps(stack: ExitStack, overhead: int = 0) -> Taps:
