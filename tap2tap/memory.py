@@ -20,7 +20,7 @@ class Private:
     """Slots of a worker's group that are never shown."""
 
     MAIL = SHOWN  # goes up with every order of the supervisor, who writes it
-    NEWEST = MAIL + 1  # inbound: the number of the newest session on which anything authentic came
+    LATEST = MAIL + 1  # inbound: when the last session ends on which anything authentic came, ns of the clock
     SESSION = SHOWN + 32  # the first of SESSIONS: behind the newest counter of a session; the supervisor begins each
 
 

@@ -34,7 +34,6 @@ class Pair:
         self.memory = memory.create()
         self._stack = stack
         self._batch = Batch()  # the tap reader's
-        self.number = 0  # of the newest session
         self.live = {(Task.PEER_MAC, 0): Order(Task.PEER_MAC, key=PEER_KEY)}
         self.replace()
 
@@ -62,15 +61,13 @@ class Pair:
         self, index: int, cipher: Cipher = Cipher.AES_256_GCM, *, use: bool = True, until: float = float("inf")
     ) -> None:
         """Open a session with its own key and slot, the newest so far, and send on it."""
-        self.number += 1
-        number = self.number
         key, slot = index.to_bytes(32, "big"), index % SESSIONS
         self.memory.inbound[Private.SESSION + slot] = 0
         self.memory.outbound[Private.SESSION + slot] = CONTROL_COUNTERS
-        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, number, until, key=key)
+        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, until, key=key)
         self.into.order(opened)
         if use:
-            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, number, until, key=key)
+            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, until, key=key)
             self.out.order(used)
 
     def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:

@@ -15,6 +15,7 @@ from tap2tap.keys import CableKeys, public_key
 from tap2tap.protocols.secure import handshake, limits, wire
 from tap2tap.protocols.secure.handshake import Answer, Identity, Initiation, Offer, Received
 from tap2tap.protocols.secure.limits import Gate, Verdict
+from tap2tap.protocols.secure.mac import matches
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.wire import Cipher
 
@@ -167,7 +168,7 @@ def test_a_reflected_message_is_refused() -> None:
     challenge = handshake.challenge(vps, first, os.urandom(16))
     for sender, message in ((home, first), (vps, response)):
         assert not genuine(sender, message)
-        assert sender.is_our_own(message)
+        assert matches(sender.own_mac_key, message)
     assert not vps.is_from_peer(challenge, first[-16:])
 
 
@@ -176,7 +177,7 @@ def test_ends_with_equal_or_swapped_keys_do_not_understand_each_other() -> None:
     same, twin = Identity(home), Identity(home)
     message = initiate(same).datagram
     assert not genuine(twin, message)
-    assert twin.is_our_own(message)
+    assert matches(twin.own_mac_key, message)
     with pytest.raises(NoiseError):
         Received(twin, message)
     for wrong in (
@@ -185,7 +186,7 @@ def test_ends_with_equal_or_swapped_keys_do_not_understand_each_other() -> None:
         CableKeys(home.private, public_key(os.urandom(32)), home.psk),
     ):
         assert not genuine(Identity(vps), initiate(Identity(wrong)).datagram)
-        assert not Identity(vps).is_our_own(initiate(Identity(wrong)).datagram)
+        assert not matches(Identity(vps).own_mac_key, initiate(Identity(wrong)).datagram)
 
 
 def test_a_response_belongs_to_one_initiation() -> None:

@@ -140,11 +140,14 @@ def moved_by(both: Pair, *datagrams: bytes, source: bytes = THERE) -> list[bool]
     return moves
 
 
-def test_an_older_session_moves_the_peer_no_more_once_frames_came_on_a_newer_one() -> None:
-    with pair(7) as both:
+NOW = clock.now()
+
+
+def test_an_older_session_moves_the_peer_no_more_once_anything_came_on_a_newer_one() -> None:
+    with pair(7, until=NOW + 180 - wire.SAME_AGE - 1) as both:
         both.opened(both.sealed(numbered(80)))
         old = both.sealed(numbered(80, 80))
-        both.session(8)
+        both.session(8, until=NOW + 180)
         assert moved_by(both, old[0]) == [True]  # nothing came on the newer one yet
         both.opened(both.sealed(numbered(80)), HERE)
         assert both.peer == "192.0.2.1:1234"
@@ -153,10 +156,10 @@ def test_an_older_session_moves_the_peer_no_more_once_frames_came_on_a_newer_one
         assert moved_by(both, *both.sealed(numbered(80))) == [True]
 
 
-def test_a_peer_that_confirms_one_session_but_sends_on_an_older_one_is_followed() -> None:
-    with pair(7) as both:
+def test_a_peer_that_confirms_one_session_but_sends_on_another_of_the_same_age_is_followed() -> None:
+    with pair(7, until=NOW + 180 - wire.SAME_AGE) as both:
         both.opened(both.sealed(numbered(80)))
-        both.session(8, use=False)  # both ends began at once: the peer goes on with the other session
+        both.session(8, use=False, until=NOW + 180)  # both ends began at once: the peer goes on with the other session
         confirmation = wire.keepalive(Cipher.AES_256_GCM, (8).to_bytes(32, "big"), 8, 0)
         assert both.opened([confirmation], HERE) == []
         assert moved_by(both, *both.sealed(numbered(80))) == [True]

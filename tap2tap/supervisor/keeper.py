@@ -53,7 +53,6 @@ class Keeper:
         )
         self._ends: dict[str, SupervisorEnd] = {}
         self._receive: dict[int, Order] = {}  # open sessions by index
-        self._opened = 0  # sessions so far
         self._slot = 0  # of the session that was opened last
         self._expect: deque[Order] = deque(maxlen=WAITING)  # our last initiations
         self._send: Order | None = None
@@ -132,10 +131,9 @@ class Keeper:
                 with contextlib.suppress(OSError):  # the link tries again
                     self._cable.sock.sendto(datagram, endpoint.sockaddr(self._cable.sock.family))
             case actions.OpenReceive(index, cipher, key, until=until):
-                self._opened += 1
                 slot = self._free_slot()
                 self._cable.memory.inbound[Private.SESSION + slot] = 0
-                self._receive[index] = Order(Task.OPEN, cipher, index, slot, self._opened, until, key=key)
+                self._receive[index] = Order(Task.OPEN, cipher, index, slot, until, key=key)
                 self._order("inbound", self._receive[index])
             case actions.CloseReceive(index):
                 if self._receive.pop(index, None):
@@ -144,7 +142,7 @@ class Keeper:
                 self._sent += 1
                 slot = self._sent % SESSIONS
                 self._cable.memory.outbound[Private.SESSION + slot] = first
-                self._send = Order(Task.USE, cipher, index, slot, self._sent, until, key=key)
+                self._send = Order(Task.USE, cipher, index, slot, until, key=key)
                 self._order("outbound", self._send)
             case actions.StopSending():
                 self._send = None

@@ -43,13 +43,13 @@ def _headers(batch: Batch, trains: Trains) -> list[wire.Bytes]:
 class _Session:
     """A session that the inbound worker accepts before `until`, seconds of the clock.
 
-    `slot` holds the counter behind the newest that was accepted; `number` grows from session to session.
+    `slot` holds the counter behind the newest that was accepted.
     """
 
     index: int
     slot: int
-    number: int
     until: float
+    end: int  # the same in nanoseconds
     cipher: wire.Cipher
     nonces: wire.Nonces
     window: ReplayWindow
@@ -118,8 +118,8 @@ class SecureOpen:
                 self._sessions[order.index] = _Session(
                     index=order.index,
                     slot=slot,
-                    number=order.number,
                     until=order.until,
+                    end=int(min(order.until, 1e9) * 1e9),
                     cipher=order.cipher,
                     nonces=wire.Nonces(order.cipher, ROWS),
                     window=ReplayWindow(start=self._counts[slot]),
@@ -249,11 +249,9 @@ class SecureOpen:
         """Note that everything up to counter `end` may have been accepted, and tell whoever must know."""
         self._counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
         self._heard = True
-        # A datagram that was held back says nothing of where the peer is now. The peer may confirm one session while
-        # it sends on another: so the newest is the one that its worker, not its supervisor, was last heard on.
-        newest = session.window.next == end and session.number >= self._counts[Private.NEWEST]
-        if end > wire.CONTROL_COUNTERS and session.number > self._counts[Private.NEWEST]:
-            self._counts[Private.NEWEST] = session.number
+        latest = self._counts[Private.LATEST] = max(session.end, self._counts[Private.LATEST])
+        # What was held back or overtaken says nothing of where the peer is now (docs/protocol.md, 3.2).
+        newest = session.window.next == end and session.end >= latest - wire.SAME_AGE * 1e9
         self._newest = self._newest or newest
         if not session.proved or end <= wire.CONTROL_COUNTERS:
             session.proved = self._channel.proved(session.index, from_raw(self._source), newest=newest)

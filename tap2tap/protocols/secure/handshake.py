@@ -83,10 +83,6 @@ class Identity:
         """Tell whether the mac at the end is one that only the peer can make."""
         return matches(self.peer_mac_key, datagram, context)
 
-    def is_our_own(self, datagram: bytes) -> bool:
-        """Tell whether this end, or another that uses the same key file, made the datagram."""
-        return matches(self.own_mac_key, datagram)
-
     def noise(self, *, initiator: bool, front: bytes) -> HandshakeState:
         """Begin a Noise handshake; the bytes in front of the first Noise message belong to its prologue."""
         return HandshakeState(

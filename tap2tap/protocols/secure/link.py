@@ -58,7 +58,7 @@ class Link:
         self._keepalive, self._hardware_aes, self._random = keepalive, hardware_aes, random
         self._timers = timers or Timers()
         self._identity = Identity(keys)
-        self._notes, self._second_looks = Sparingly(), Sparingly(1.0)
+        self._notes = Sparingly()
         self._responder = Responder(
             self._identity, keepalive=keepalive, hardware_aes=hardware_aes, random=random, timers=self._timers
         )
@@ -67,7 +67,6 @@ class Link:
         self._presence = Presence(keepalive, self._timers)
         self._ticked = float("-inf")
         self._last_handshake: float | None = None
-        self._unauthentic = 0  # handshake datagrams
         self._todo: list[Action] = []
 
     @property
@@ -102,16 +101,15 @@ class Link:
             target = self._attempts.challenged(now, datagram)
             if target:
                 self._todo.append(Send(self._attempts.retry(now, self._offer(), target), target))
-        elif is_initiation(datagram) or is_response(datagram):
+        elif (is_initiation(datagram) or is_response(datagram)) and self._identity.is_from_peer(datagram):
             try:
-                if not self._identity.is_from_peer(datagram):
-                    self._refuse(now, datagram, source)
-                elif is_initiation(datagram):
+                if is_initiation(datagram):
                     self._answer(now, datagram, source)
                 else:
                     self._finish(now, datagram)
-            except NoiseError:  # with a right mac: the peer has gone mad, or speaks another version
-                self._refuse(now, datagram, source)
+            except NoiseError:
+                if self._notes.allows(now, "noise"):
+                    self._note("a handshake makes no sense: is the same version of tap2tap there?", source=source)
         return self._done()
 
     def proved(self, now: float, index: int, source: Endpoint, *, newest: bool) -> list[Action]:
@@ -157,7 +155,7 @@ class Link:
             last_handshake=self._last_handshake,
             rekeys=self._sessions.replaced,
             sessions=len(self._sessions),
-            refused={"authentication": self._unauthentic, **self._responder.refused},
+            refused=dict(self._responder.refused),
         )
 
     # Handshakes.
@@ -227,16 +225,6 @@ class Link:
         )
         self._todo += self._sessions.open(session)
         self._prove(now, session)
-
-    def _refuse(self, now: float, datagram: bytes, source: Endpoint) -> None:
-        self._unauthentic += 1
-        if not self._second_looks.allows(now, "stranger"):
-            return  # before the second hash: a stranger costs one
-        if self._identity.is_our_own(datagram):
-            if self._notes.allows(now, "reflected"):
-                self._note("our own handshake came back: do both ends use the same key file?", source=source)
-        elif self._notes.allows(now, "authentication"):
-            self._note("a handshake failed authentication: is the other key file of this cable there?", source=source)
 
     # Small things.
 

@@ -19,7 +19,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.memory import Private
 from tap2tap.protocols.secure.wire import Cipher
 
-_ORDER = struct.Struct("=BBIIQd?32s")  # task, cipher, index, slot, number, until, resumed, key
+_ORDER = struct.Struct("=BBIId?32s")  # task, cipher, index, slot, until, resumed, key
 _PROVED = b"P"
 _HANDSHAKE = b"H"
 _ENDPOINT = 1 + 24  # a letter, and a packed endpoint
@@ -45,14 +45,13 @@ class Order:
     """One order, which a worker obeys until `until`, seconds of the clock of the tunnel (tap2tap.clock).
 
     `slot` is where the counters of the session are kept: the number of a slot from Private.SESSION on. What stands
-    there counts only if the session is `resumed` from the life of a dead worker. `number` grows with each session.
+    there counts only if the session is `resumed` from the life of a dead worker.
     """
 
     task: Task
     cipher: Cipher = Cipher.CHACHA20_POLY1305
     index: int = 0
     slot: int = 0
-    number: int = 0
     until: float = float("inf")
     resumed: bool = False
     key: bytes = field(default=bytes(32), repr=False)
@@ -62,7 +61,7 @@ class Order:
 class Proved:
     """An authentic datagram came on the session of this index: its first, or one of the supervisor's counters.
 
-    `newest` says that it was the newest datagram of the newest session that any came on.
+    `newest` says that it tells where the peer is (docs/protocol.md, 3.2).
     """
 
     index: int
@@ -142,8 +141,8 @@ class WorkerEnd:
                 return
             if len(packed) != _ORDER.size:  # the supervisor is gone, and so are we in a moment
                 return
-            task, cipher, index, slot, number, until, resumed, key = _ORDER.unpack(packed)
-            yield Order(Task(task), Cipher(cipher), index, slot, number, until, resumed, key)
+            task, cipher, index, slot, until, resumed, key = _ORDER.unpack(packed)
+            yield Order(Task(task), Cipher(cipher), index, slot, until, resumed, key)
 
     def proved(self, index: int, source: Endpoint, *, newest: bool) -> bool:
         """Tell the supervisor; False when the channel is full."""
