@@ -1,13 +1,17 @@
 """The user's programs: when they run, as whom, with what, and what becomes of the tunnel when they fail or hang."""
 
+import json
 import os
 import re
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tap2tap import device
 from tap2tap.lab import Lab, wait_for
+from tap2tap.supervisor.hooks import Hooks
 from tests.test_ends import STOP_SIGNALS, port_is_free, script
 from tests.tunnel import Tunnel, alive, wait_gone
 
@@ -207,3 +211,86 @@ def test_a_hook_holds_nothing_of_the_tunnel(lab: Lab, tmp_path: Path) -> None:
         links = [line.split(" -> ")[1] for line in (tmp_path / "out").read_text().splitlines() if " -> " in line]
     assert not [link for link in links if re.search("tun|socket|shm|memfd", link)]
     assert len(links) == 4  # the first three, and the folder that is listed
+
+
+NAMES = ["vpn.5", "vpn+1", "a~b", "a,b", "x=y", "a#b", "a$b", "$(id)", "a'b\"c", "-n", "ü-ö", "a;b&c|d", "*"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hook_runs_for_every_name_that_an_interface_may_have(name: str, tmp_path: Path) -> None:
+    hook = script(tmp_path / "hook", f'printf "%s\\n" "$1" "$TAP2TAP_INTERFACE" "$TAP2TAP_EVENT" >{tmp_path}/out')
+    device.check_name(name)
+    with closing(Hooks({"up": hook})) as hooks:
+        hooks.start()
+        hooks.introduce(name)
+        assert talk(hooks, ["up", name, {}]) == "ok"
+    assert (tmp_path / "out").read_text().splitlines() == [name, name, "up"]
+
+
+def talk(hooks: Hooks, message: object) -> str:
+    """What the process that runs hooks answers; bytes are sent as they are."""
+    assert hooks._channel is not None
+    hooks._channel.settimeout(30)
+    hooks._channel.send(message if isinstance(message, bytes) else json.dumps(message).encode())
+    return hooks._channel.recv(8192).decode()
+
+
+GARBAGE: list[object] = [
+    b"",
+    b"\0",
+    b"\xff" * 100,
+    b"[" * 8000,
+    b"9" * 8000,
+    b'["up", "tap0", {}' + b" " * 9000 + b"]",
+    [],
+    {},
+    None,
+    "up",
+    ["up", "tap0"],
+    ["up", "tap0", {}, 1],
+    ["up", "tap0", []],
+    ["up", "tap0", None],
+    ["up", None, {}],
+    ["up", 7, {}],
+    ["up", ["tap0"], {}],
+    ["up", "tap1", {}],
+    [None, "tap1", {}],
+    ["down", "tap0", {}],
+    [["up"], "tap0", {}],
+    [{}, "tap0", {}],
+    ["up", "tap0", {"PATH": "/tmp"}],
+    ["up", "tap0", {"TAP2TAP_PEER": "$(id)"}],
+    ["up", "tap0", {"TAP2TAP_PEER": "a\nb"}],
+    ["up", "tap0", {"TAP2TAP_PEER": 1}],
+    ["up", "tap0", {"TAP2TAP_PEER": None}],
+    ["up", "../../etc", {}],
+    ["up", "tap0\n", {}],
+    ["up", "", {}],
+]
+
+
+def test_whatever_comes_from_a_supervisor_that_was_taken_over_runs_nothing_and_ends_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hook = script(tmp_path / "hook", f"echo $1 >>{tmp_path}/ran")
+    with closing(Hooks({"up": hook})) as hooks:
+        hooks.start()
+        hooks.introduce("tap0")
+        for message in GARBAGE:
+            assert talk(hooks, message) == "refused", message
+        assert not (tmp_path / "ran").exists()
+        assert talk(hooks, ["up", "tap0", {}]) == "ok"
+    assert (tmp_path / "ran").read_text() == "tap0\n"
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == len(GARBAGE)
+    assert all(line.startswith("tap2tap hooks: warning: refused to run a hook error=") for line in lines)
+
+
+def test_the_interface_is_that_of_the_first_sound_message(tmp_path: Path) -> None:
+    hook = script(tmp_path / "hook", "exit 0")
+    with closing(Hooks({"up": hook})) as hooks:
+        hooks.start()
+        assert talk(hooks, ["down", "tap9", {}]) == "refused"
+        assert talk(hooks, ["up", "tap0", {}]) == "ok"
+        assert talk(hooks, ["up", "tap9", {}]) == "refused"
+        assert talk(hooks, ["up", "tap0", {}]) == "ok"

@@ -1,6 +1,7 @@
 """One tunnel from its options to its end; the order of the start is the order of the lines in `run`."""
 
 import contextlib
+import errno
 import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ def run(config: Config) -> int:
     log.setup("tap2tap supervisor")
     privileges.name_process("tap2tap:super")
     stop = Signals()
-    with contextlib.closing(Hooks(config.programs)) as hooks, contextlib.suppress(Interrupted):
+    with contextlib.closing(Hooks(config.programs)) as hooks, contextlib.suppress(Interrupted), clear_limits():
         hooks.start()
         log.unblock()  # not before: programs have standard error as it was
         with FirstLookup(config.remote, identity(config)) as lookup:
@@ -77,6 +78,17 @@ def run(config: Config) -> int:
                 code = close(hooks, cable, facts, stop)
             return code
     return OK  # a stop signal came before it was up
+
+
+@contextlib.contextmanager
+def clear_limits() -> Iterator[None]:
+    """Raise StartError, which names what to do, for an OSError by which the machine says that it has no more."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        raise StartError(f"{error.strerror}: raise the limits of open files and of memory") from error
 
 
 @contextlib.contextmanager
