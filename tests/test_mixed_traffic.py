@@ -58,7 +58,7 @@ def tap(host: Host) -> socket.socket:
 
 
 class Arrivals:
-    """What arrives on the tap of a host from FROM, super-frames cut again; and how many those were, in all and to many."""
+    """What arrives on the tap of a host from FROM, super-frames cut again; how many those were, in all and to many."""
 
     def __init__(self, host: Host) -> None:
         self.frames: list[bytes] = []
