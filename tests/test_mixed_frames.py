@@ -17,11 +17,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tap2tap import endpoint
 from tap2tap.memory import GROUP
+from tap2tap.vnet import VNET_LENGTH
 from tap2tap.workers.join import Joiner
 from tap2tap.workers.reader import TapReader
 from tap2tap.workers.singles import singly
 from tap2tap.workers.train import STRIDE, TRAINS, Batch, Train, Trains
+from tap2tap.workers.udp import Receiver
 from tap2tap.workers.writer import TapWriter
 from tests import frames
 from tests.joining import BULK, standing_still
@@ -179,6 +182,23 @@ def test_super_frames_that_the_kernel_refuses_are_written_frame_by_frame(
         reads = mixture(random.Random(seed), 12)
         sent = [frame for read in reads for frame in read.cut]
         check(sent, delivered(plain, carried(plain, reads), 64, TRAINS))
+
+
+def test_what_came_from_others_is_still_there_when_its_turn_comes(plain: Taps) -> None:
+    """It was received together with what is written before it, which overwrites the memory in front of frames."""
+    sent = [frames.payload(size, seed) for seed, size in enumerate((65507, 65507, 60, 1, 65507, 1514, 14, 9000))]
+    came: list[bytes] = []
+    with ExitStack() as stack:
+        sock = stack.enter_context(roomy(endpoint.open_socket("127.0.0.1", 0)))
+        receiver = Receiver(sock)
+        for datagram in sent:
+            sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sender.sendto(datagram, ("127.0.0.1", sock.getsockname()[1]))
+        while len(came) < len(sent):
+            assert receiver.receive() is not None
+            plain.writer.write(receiver.batch)
+            came += [written[VNET_LENGTH:] for written in plain.written()]
+    assert came == sent
 
 
 def test_a_segment_that_is_a_batch_alone_leaves_as_long_as_it_is() -> None:

@@ -58,7 +58,7 @@ def tap(host: Host) -> socket.socket:
 
 
 class Arrivals:
-    """What arrives on the tap of a host from FROM, super-frames cut again; how many those were, in all and to many."""
+    """What arrives on the tap of a host from FROM, super-frames cut again; how many those were, how many to a group."""
 
     def __init__(self, host: Host) -> None:
         self.frames: list[bytes] = []
@@ -148,8 +148,8 @@ class Datagrams:
 class Segments(Stream):
     """A TCP connection whose segments carry at most `mss` bytes."""
 
-    def __init__(self, lab: Lab, address: str, mss: int) -> None:
-        super().__init__(lab.left, lab.right, address, size=3 << 19)
+    def __init__(self, lab: Lab, address: str, mss: int, size: int) -> None:
+        super().__init__(lab.left, lab.right, address, size)
         self._out.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)
         self._out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # much less than waits in any queue
 
@@ -192,7 +192,7 @@ def test_whatever_arrives_was_sent(lab: Lab, tmp_path: Path, key: bool) -> None:
             for address in (RIGHT, RIGHT6)
             for size in (1200, 800, 100, 501, 1001)
         ]
-        streams = [Segments(lab, address, mss) for address in (RIGHT, RIGHT6) for mss in (1300, 536, 900)]
+        streams = [Segments(lab, address, mss, 3 << 19) for address in (RIGHT, RIGHT6) for mss in (1300, 536, 900)]
         before_all = losses(lab, (client, server), arrivals)
         for stream in streams:
             stream.start()

@@ -3,8 +3,8 @@
 There is one rule: a run is joined only if cutting the super-frame again gives back its frames, byte for byte, and the
 checksum of each was right. What that rule does not see is left of the conditions in inet_gro_receive,
 ipv6_gro_receive, tcp_gro_receive and udp_gro_receive_segment: no fragments, IP options or extension headers; no SYN,
-RST or URG; a payload, a UDP checksum; and IPv4 ids that stand still only with DF. In that case alone the frames would
-come back with ids other than they had.
+RST or URG; a payload, a UDP checksum, one host that a UDP datagram is for; and IPv4 ids that stand still only with DF.
+In that case alone the frames would come back with ids other than they had.
 """
 
 from collections.abc import Callable, Sequence
