@@ -1,5 +1,6 @@
 """The command line: every option is understood, and every mistake gets one line that says what to do."""
 
+import configparser
 import importlib
 import os
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tap2tap as package
-from tap2tap import device
+from tap2tap import cli, device
 from tap2tap.lab import Lab, wait_for
 from tests.command import AS_NOBODY, mistake, private, tap2tap
 from tests.test_ends import port_is_free
@@ -63,6 +64,18 @@ def test_both_commands_know_the_same_options() -> None:
     one, other = tap2tap("--help").stdout, tap2tap("--help", command=SUPERVISOR).stdout
     assert one.split("options:")[1] == other.split("options:")[1]
     assert other.startswith("usage: tap2tap-supervisor")
+
+
+def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(Path(__file__).parents[1] / "docs/tap2tap@.service")
+    assert set(unit) == {"DEFAULT", "Unit", "Service", "Install"}
+    program, *argv = unit["Service"]["ExecStart"].replace("%i", "tap0").replace("$OPTIONS", "--remote far-end").split()
+    assert Path(program).name == "tap2tap"
+    options = cli.tunnel_parser("tap2tap").parse_args(argv)
+    assert (options.iface, options.key, options.remote) == ("tap0", "/etc/tap2tap/tap0.key", "far-end")
+    assert options.uid == options.gid == "tap2tap"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -63,12 +63,17 @@ def drain(read: int) -> bytes:
     return found.replace(b"\r\n", b"\n")
 
 
-def filled(write: int) -> None:
-    """Leave no room for a line in a pipe."""
-    with open(f"/proc/self/fd/{write}", "wb", buffering=0, opener=nonblocking) as pipe:
-        for size in (1 << 16, 4096, 1):
-            while pipe.write(bytes(size)):
-                pass
+def filled(kind: str, write: int) -> None:
+    """Leave no room for a line; a stopped terminal has none as it is."""
+    if kind == "pipe":
+        with open(f"/proc/self/fd/{write}", "wb", buffering=0, opener=nonblocking) as pipe:
+            for size in (1 << 16, 4096, 1):
+                while pipe.write(bytes(size)):
+                    pass
+    elif kind != "terminal":
+        with socket.socket(fileno=os.dup(write)) as sock, suppress(BlockingIOError):
+            while True:
+                sock.send(bytes(64), socket.MSG_DONTWAIT)
 
 
 def nonblocking(path: str, flags: int) -> int:
@@ -102,8 +107,7 @@ def test_lines_without_room_are_lost_and_the_next_one_says_how_many(kind: str) -
 def test_a_tunnel_goes_on_although_nobody_reads_what_it_says(lab: Lab, tmp_path: Path, kind: str) -> None:
     down = script(tmp_path / "down", f": >{tmp_path}/ran")
     with unread(kind) as (write, _), Tunnel(lab.right):
-        if kind == "pipe":
-            filled(write)
+        filled(kind, write)
         command = [*COMMAND, "-v", "-i", "tap0", "--remote", lab.right.ipv4, "--down", down]
         process = lab.left.popen(command, stderr=write)
         wait_for(lambda: lab.left.has_link("tap0"), 30, "interface")
@@ -129,7 +133,7 @@ def named(supervisor: psutil.Process) -> dict[str, psutil.Process]:
 
 def test_an_error_at_the_end_waits_for_nobody(lab: Lab) -> None:
     with unread("pipe") as (write, _):
-        filled(write)
+        filled("pipe", write)
         process = lab.left.popen([*COMMAND, "-i", "tap0"], stderr=write)
         wait_for(lambda: named(psutil.Process(process.pid)), 30, "workers")
         lab.left.delete_link("tap0")
@@ -166,7 +170,7 @@ def test_the_programs_of_hooks_have_standard_error_as_it_was(lab: Lab, tmp_path:
 @pytest.mark.usefixtures("root")
 def test_a_pipe_that_may_not_be_opened_again_is_not_waited_for_either() -> None:
     with unread("pipe") as (write, _):
-        filled(write)
+        filled("pipe", write)
         code = (
             "import os, tap2tap.log as log; os.setresuid(65534, 65534, 65534); log.unblock();"
             "log.info('lost'); os.get_blocking(2) or os._exit(5)"
