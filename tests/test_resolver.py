@@ -1,19 +1,24 @@
 """The remote's name is looked up again when the peer is silent, and only a new address counts."""
 
 import ipaddress
-import os
+import multiprocessing
 import select
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap.endpoint import Endpoint, pack
 from tap2tap.errors import StartError
-from tap2tap.supervisor import process
-from tap2tap.supervisor.resolver import EVERY, MOST, SILENCE, Resolver, read
+from tap2tap.lab import wait_for
+from tap2tap.supervisor import process, resolver
+from tap2tap.supervisor.resolver import EVERY, MOST, SILENCE, Lookups, Resolver, read
+from tests.tunnel import wait_gone
 
 OLD = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234)
 NEW = Endpoint(ipaddress.ip_address("2001:db8::7"), 1234)
@@ -21,43 +26,80 @@ OTHER = Endpoint(ipaddress.ip_address("192.0.2.7"), 1234)
 Lookup = Callable[[], Iterable[Endpoint]]
 
 
+made: list[Lookups] = []
+
+
+def processes() -> list[psutil.Process]:
+    """Those that look names up, or have it done."""
+    return [each for each in psutil.Process().children(recursive=True) if each.name() == "tap2tap:lookup"]
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Nothing that a test has made outlives it."""
+    yield
+    while made:
+        made.pop().close()
+    wait_gone(processes())
+
+
+def lookups_of(lookup: Lookup, **options: Any) -> Lookups:
+    """What looks up a name that stands for what `lookup` says."""
+    made.append(Lookups("name.example", 1234, find=lambda *_: lookup(), **options))
+    return made[-1]
+
+
+def resolver_of(lookup: Lookup, **options: Any) -> Resolver:
+    """A resolver of such a name; the answer of the start has been taken."""
+    lookups = lookups_of(lookup)
+    wait_readable(lookups.fd)
+    with suppress(StartError):
+        lookups.take()
+    return Resolver(lookups, OLD, **options)
+
+
 def looked(lookup: Lookup, now: float = 1000.0, heard: float = 0.0) -> tuple[Resolver, bool]:
     """A resolver that has looked once, to the end; and whether it did anything."""
-    resolver = Resolver(lookup, OLD)
-    resolver.look(now, heard)
-    return resolver, finish(resolver)
+    name = resolver_of(lookup)
+    name.look(now, heard)
+    return name, finish(name)
 
 
-def finish(resolver: Resolver) -> bool:
+def wait_readable(fd: int) -> None:
+    """Wait until there is something to read."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(10_000)
+
+
+def finish(name: Resolver) -> bool:
     """Take the answer of the lookup under way; whether there was one."""
-    waiting = resolver.waiting
+    waiting = name.waiting
     for fd, take in waiting.items():
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        assert poll.poll(10_000)
+        wait_readable(fd)
         take()
     return bool(waiting)
 
 
 def test_another_address_takes_the_place_of_the_known_one() -> None:
-    resolver, did = looked(lambda: [NEW])
+    name, did = looked(lambda: [NEW])
     assert did
-    assert resolver.known == NEW
-    assert not resolver.waiting
+    assert name.known == NEW
+    assert not name.waiting
 
 
 def test_a_name_with_several_addresses_keeps_the_known_one_in_any_order() -> None:
-    resolver, _ = looked(lambda: [NEW, OLD])
-    assert resolver.known == OLD
+    name, _ = looked(lambda: [NEW, OLD])
+    assert name.known == OLD
 
 
 def test_a_failed_lookup_changes_nothing() -> None:
     def fail() -> list[Endpoint]:
         raise StartError("no such name")
 
-    resolver, did = looked(fail)
+    name, did = looked(fail)
     assert did
-    assert resolver.known == OLD
+    assert name.known == OLD
 
 
 def test_a_peer_that_speaks_is_left_alone() -> None:
@@ -65,64 +107,80 @@ def test_a_peer_that_speaks_is_left_alone() -> None:
 
 
 def test_lookups_keep_their_distance() -> None:
-    resolver, _ = looked(list)
-    resolver.look(1000.0 + EVERY / 2, 0.0)
-    assert not resolver.waiting
-    resolver.look(1000.0 + EVERY, 0.0)
-    assert resolver.waiting
-    resolver.close()
+    name, _ = looked(list)
+    name.look(1000.0 + EVERY / 2, 0.0)
+    assert not name.waiting
+    name.look(1000.0 + EVERY, 0.0)
+    assert name.waiting
+
+
+def hang() -> list[Endpoint]:
+    """A lookup without end."""
+    while True:
+        signal.pause()
 
 
 def test_a_lookup_that_hangs_can_be_given_up() -> None:
-    def hang() -> list[Endpoint]:
-        while True:
-            signal.pause()
-
-    resolver = Resolver(hang, OLD)
-    resolver.look(1000.0, 0.0)
-    resolver.close()
-    assert not resolver.waiting
+    lookups = lookups_of(hang)
+    wait_for(lambda: len(processes()) == 2, what="lookup")
+    both = processes()
+    lookups.close()
+    wait_gone(both)
 
 
-def test_one_that_still_hangs_when_the_next_is_due_is_given_up() -> None:
-    def hang() -> list[Endpoint]:
-        while True:
-            signal.pause()
+def test_a_lookup_that_takes_too_long_is_a_failure_and_the_next_one_is_as_good_as_ever() -> None:
+    slow = multiprocessing.Value("i", 2)  # lookups that hang
 
-    resolver = Resolver(hang, OLD)
-    resolver.look(1000.0, 0.0)
-    (first,) = resolver.waiting
-    resolver.look(1000.0 + EVERY, 0.0)
-    (second,) = resolver.waiting
-    resolver.close()
-    for fd in {first, second}:
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(fd)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    def find() -> list[Endpoint]:
+        slow.value -= 1
+        return hang() if slow.value >= 0 else [NEW]
+
+    lookups = lookups_of(find, most=0.2)
+    for _ in range(2):
+        wait_readable(lookups.fd)
+        with pytest.raises(StartError, match=r"looking up 'name\.example' takes too long"):
+            lookups.take()
+        lookups.ask()
+    wait_readable(lookups.fd)
+    assert lookups.take() == [NEW]
+
+
+def test_a_process_that_is_gone_is_told_once_and_changes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    name = resolver_of(lambda: [NEW])
+    for child in processes():
+        child.kill()
+    for now in range(1000, 1300, 50):
+        name.look(float(now), 0.0)
+        finish(name)
+    assert name.known == OLD
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 def test_what_this_end_cannot_send_to_is_passed_over() -> None:
-    resolver = Resolver(lambda: [NEW, OTHER], OLD, usable=lambda each: each.address.version == 4)
-    resolver.look(1000.0, 0.0)
-    finish(resolver)
-    assert resolver.known == OTHER
+    name = resolver_of(lambda: [NEW, OTHER], usable=lambda each: each.address.version == 4)
+    name.look(1000.0, 0.0)
+    finish(name)
+    assert name.known == OTHER
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(11, "no process left"), OSError(12, "no memory")])
-def test_a_lookup_for_which_there_is_no_room_is_not_under_way(
-    error: OSError, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_room_for_the_process_there_is_no_start(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(process, "start", start)
-    resolver, did = looked(lambda: [NEW])
-    assert not did
-    assert resolver.known == OLD
-    resolver.look(1000.0 + EVERY / 2, 0.0)
-    assert len(capfd.readouterr().err.splitlines()) == 1
-    resolver.close()
+    with pytest.raises(StartError, match=r"looking up 'name\.example' failed: no "):
+        Lookups("name.example", 1234)
+
+
+def test_without_room_for_a_lookup_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise StartError("no process left")
+
+    monkeypatch.setattr(resolver, "Aside", start)
+    name, did = looked(lambda: [NEW])
+    assert did
+    assert name.known == OLD
 
 
 addresses = st.ip_addresses().filter(lambda each: not str(each).startswith("::ffff:"))

@@ -42,15 +42,15 @@ class Aside:
 
     def take(self) -> bytes:
         """End it and return what it worked out, which must be there. Raises the StartError that it raised."""
+        return outcome(self._what, self.take_raw())
+
+    def take_raw(self) -> bytes:
+        """End it and return its answer, which must be there, for `outcome`. Raises StartError when it died instead."""
         answer = os.read(self.fd, ANSWER)
         code = self._end()
         if not answer:
             raise StartError(f"{self._what} failed: {signals.decode(code)}")
-        if answer[0] == OK:
-            return answer[1:]
-        words = answer[1:].decode(errors="replace")
-        error = NoPermissionError if answer[0] == NO_PERMISSION else StartError
-        raise error(words if words.isprintable() else f"{self._what} failed")
+        return answer
 
     def close(self) -> None:
         """Give it up, if it has not been taken yet."""
@@ -78,14 +78,28 @@ def aside(role: str, what: str, work: Callable[[], None], stop: signals.Signals)
         task.take()
 
 
+def outcome(what: str, answer: bytes) -> bytes:
+    """What was worked out, by the answer; raises the StartError that it tells of."""
+    if answer[0] == OK:
+        return answer[1:]
+    words = answer[1:].decode(errors="replace")
+    error = NoPermissionError if answer[0] == NO_PERMISSION else StartError
+    raise error(words if words.isprintable() else f"{what} failed")
+
+
+def failure(words: str, code: int = FAILURE) -> bytes:
+    """The answer that tells of a failure."""
+    return (bytes([code]) + words.encode(errors="replace"))[:ANSWER]
+
+
 def _answer(write: int, what: str, work: Callable[[], bytes]) -> int:
     """Be the process: write an exit code and, behind it, the outcome or the words of the error."""
     try:
         answer = bytes([OK]) + work()
     except Tap2tapError as error:
-        answer = bytes([error.exit_code]) + str(error).encode(errors="replace")
+        answer = failure(str(error), error.exit_code)
     except Exception as error:
         log.debug("what failed", error=repr(error))
-        answer = bytes([FAILURE]) + f"{what} failed: {error!r}".encode(errors="replace")
+        answer = failure(f"{what} failed: {error!r}")
     os.write(write, answer[:ANSWER])
     return OK

@@ -18,8 +18,8 @@ from tap2tap.supervisor.child import Child, Loop
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.keeper import Keeper
 from tap2tap.supervisor.loop import Watch
-from tap2tap.supervisor.publisher import publisher
-from tap2tap.supervisor.resolver import FirstLookup, Resolver
+from tap2tap.supervisor.publisher import Publisher, publisher
+from tap2tap.supervisor.resolver import Lookups, Resolver
 from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
@@ -40,44 +40,56 @@ def run(config: Config) -> int:
     with contextlib.closing(Hooks(config.programs)) as hooks, contextlib.suppress(Interrupted), clear_limits():
         hooks.start()
         log.unblock()  # not before: programs have standard error as it was
-        with FirstLookup(config.remote, identity(config)) as lookup:
+        with make_lookups(config) as lookups:
             privileges.leave_no_core()  # from here on there may be keys; the children above were forked without
             keys = read_keys(config.key) if config.key else None
-            remotes = lookup.result(stop)
-        with (
-            make_cable(config, remotes) as cable,
-            publisher(cable.memory, identity(config)[0]) as publish,
-            make_resolver(cable, config) as resolver,
-        ):
-            hooks.introduce(cable.name)
-            if keys:  # the cable is not plugged in, not even for a moment, before the peer is there
-                device.set_carrier(cable.tap, on=False)
-            set_up(cable, config, stop)
-            facts = describe(cable, config)
-            hooks.run("up", cable.name, facts, stop)
-            if keys is None:
-                log.warning("no --key: frames are neither encrypted nor authenticated")
-            if refused := privileges.drop(*identity(config)):
-                log.warning("the kernel refuses some protection", refused=",".join(refused))
-            keeper = make_keeper(cable, keys, hooks, facts)
-            workers = hire(cable, config, keeper)
-            try:
-                for worker in workers:
-                    worker.start()
-                cable.memory.slots[Slot.STATE] = State.UP
-                publish.publish()
-                announce(cable)
-                if keeper:
-                    keeper.start()
-                Watch(cable, workers, stop, hooks, keeper, resolver, publish).run()
-            finally:
-                cable.memory.slots[Slot.STATE] = State.STOPPING
-                publish.publish()
-                for worker in workers:
-                    worker.end()
-                code = close(hooks, cable, facts, stop)
-            return code
+            remotes = lookups.first(stop) if lookups else []
+            with make_cable(config, remotes) as cable, publisher(cable.memory, identity(config)[0]) as publish:
+                return carry(cable, config, keys, hooks, lookups, publish, stop)
     return OK  # a stop signal came before it was up
+
+
+def carry(
+    cable: Cable,
+    config: Config,
+    keys: CableKeys | None,
+    hooks: Hooks,
+    lookups: Lookups | None,
+    publish: Publisher,
+    stop: Signals,
+) -> int:
+    """Set the cable up, give up all privileges, and keep the workers running until a signal comes.
+
+    Returns the exit code. Raises StartError, Interrupted when the signal comes before the cable is up.
+    """
+    hooks.introduce(cable.name)
+    if keys:  # the cable is not plugged in, not even for a moment, before the peer is there
+        device.set_carrier(cable.tap, on=False)
+    set_up(cable, config, stop)
+    facts = describe(cable, config)
+    hooks.run("up", cable.name, facts, stop)
+    if keys is None:
+        log.warning("no --key: frames are neither encrypted nor authenticated")
+    if refused := privileges.drop(*identity(config)):
+        log.warning("the kernel refuses some protection", refused=",".join(refused))
+    keeper = make_keeper(cable, keys, hooks, facts)
+    workers = hire(cable, config, keeper)
+    try:
+        for worker in workers:
+            worker.start()
+        cable.memory.slots[Slot.STATE] = State.UP
+        publish.publish()
+        announce(cable)
+        if keeper:
+            keeper.start()
+        Watch(cable, workers, stop, hooks, keeper, make_resolver(cable, lookups), publish).run()
+    finally:
+        cable.memory.slots[Slot.STATE] = State.STOPPING
+        publish.publish()
+        for worker in workers:
+            worker.end()
+        code = close(hooks, cable, facts, stop)
+    return code
 
 
 @contextlib.contextmanager
@@ -169,21 +181,20 @@ def make_keeper(cable: Cable, keys: CableKeys | None, hooks: Hooks, facts: Mappi
 
 
 @contextlib.contextmanager
-def make_resolver(cable: Cable, config: Config) -> Iterator[Resolver | None]:
-    """Make what looks the remote's name up again, where it is a name, and see to its end."""
-    if config.remote is None or cable.remote is None or endpoint.is_address(config.remote[0]):
+def make_lookups(config: Config) -> Iterator[Lookups | None]:
+    """Make what looks the remote's name up, where there is a remote, and see to its end. Raises StartError."""
+    if config.remote is None:
         yield None
         return
-    host, port = config.remote
+    with contextlib.closing(Lookups(*config.remote, identity(config))) as lookups:
+        yield lookups
 
-    def find() -> list[Endpoint]:
-        return endpoint.resolve(host, port)
 
-    def usable(remote: Endpoint) -> bool:
-        return endpoint.reaches(cable.sock, remote)
-
-    with contextlib.closing(Resolver(find, cable.remote, identity(config), usable)) as resolver:
-        yield resolver
+def make_resolver(cable: Cable, lookups: Lookups | None) -> Resolver | None:
+    """Make what looks the remote's name up again, where it is a name."""
+    if lookups is None or cable.remote is None or lookups.fd < 0:
+        return None
+    return Resolver(lookups, cable.remote, lambda remote: endpoint.reaches(cable.sock, remote))
 
 
 def hire(cable: Cable, config: Config, keeper: Keeper | None) -> list[Child]:

@@ -15,7 +15,7 @@ from tap2tap.memory import Memory
 
 _IN_OPEN = 0x20
 
-EVERY = 1.0  # seconds from one copy to the next where nobody asks
+EVERY = 1.0  # seconds from one copy to the next where it is not known whether anybody asks
 PAUSE = 0.01  # seconds at least
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,7 +54,7 @@ class Publisher:
         self._last = clock.now()
         slots[Slot.MAGIC], slots[Slot.VERSION], slots[Slot.PUBLISHED] = MAGIC, VERSION, int(self._last * 1e9)
         self._block.write(self._memory.shown())
-        self.due = self._last + EVERY
+        self.due = self._last + EVERY if self._opened < 0 else float("inf")
 
     def close(self) -> None:
         """Remove the block."""

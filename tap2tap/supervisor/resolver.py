@@ -1,19 +1,22 @@
 """Looking the remote's name up: at the start, and again when the peer has been silent (dynamic DNS changes addresses).
 
-What answers is written by strangers and read by a large C library. So a lookup runs in a child that has become nobody
-and holds no descriptor but the pipe for its answer, and what comes through the pipe is believed to be endpoints only
-when it has their form.
+What answers is written by strangers and read by a large C library. So a lookup runs in a process of its own that has no
+privileges and no descriptor but a pipe for its answer, and what comes through the pipe is believed to be endpoints only
+when it has their form. It is started by another process that was forked before any key was read, so it has none of
+those either, and nothing of the memory that the tunnel goes by.
 """
 
 import encodings.idna  # noqa: F401  (else loaded by the first lookup, as somebody who may not read the interpreter's files)
+import select
+import socket
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Self
+from contextlib import closing, suppress
 
 from tap2tap import endpoint, log
 from tap2tap.endpoint import Endpoint
-from tap2tap.errors import StartError
-from tap2tap.supervisor.aside import Aside
+from tap2tap.errors import OK, StartError
+from tap2tap.supervisor import aside, process
+from tap2tap.supervisor.aside import ANSWER, Aside
 from tap2tap.supervisor.signals import Signals
 
 SILENCE = 30.0  # seconds without a word from the peer before its name is looked up again
@@ -22,13 +25,94 @@ MOST = 64  # endpoints of a name
 
 _PACKED = 24  # bytes of a packed endpoint
 
-Find = Callable[[], Iterable[Endpoint]]
+Find = Callable[[str, int], Iterable[Endpoint]]
 Identity = tuple[int, int]  # uid and gid
 
 
-def begin(name: str, find: Find, identity: Identity | None) -> Aside:
-    """Begin the lookup of `name`: `find` gives its endpoints, in a child that becomes `identity`. Raises StartError."""
-    return Aside("lookup", f"looking up {name!r}", lambda: b"".join(map(endpoint.pack, find())), identity)
+class Lookups:
+    """The process that has one name looked up whenever it is asked, from the creation of this to `close`.
+
+    It must be made before any key is read. `identity` is whom it becomes; `find` is what a lookup does. Addresses need
+    no process. Raises StartError.
+    """
+
+    def __init__(
+        self, host: str, port: int, identity: Identity | None = None, find: Find = endpoint.resolve, most: float = EVERY
+    ) -> None:
+        self._host, self._port = host, port
+        self.fd = -1  # readable when there is an answer
+        self.asked = False
+        if endpoint.is_address(host):
+            return
+        try:
+            self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = process.start(
+                    "lookup",
+                    lambda: _serve(theirs, f"looking up {host!r}", lambda: _packed(find(host, port)), most),
+                    [theirs.fileno()],
+                    title="tap2tap:lookup",
+                    kind="the process that looks names up",
+                    identity=identity,
+                )
+        except OSError as error:
+            raise StartError(f"looking up {host!r} failed: {error.strerror}") from error
+        self.fd = self._channel.fileno()
+        self.ask()
+
+    def ask(self) -> None:
+        """Begin a lookup, if none is under way and there is anybody to do it."""
+        if self.fd >= 0 and not self.asked:
+            with suppress(OSError):
+                self._channel.send(b"?", socket.MSG_DONTWAIT)
+            self.asked = True
+
+    def take(self) -> list[Endpoint]:
+        """Take the answer when it is there: the endpoints, the best first. Raises StartError when there are none."""
+        self.asked = False
+        answer = b""
+        with suppress(OSError):
+            answer = self._channel.recv(ANSWER)
+        if not answer:
+            self.close()
+            raise StartError(f"{self._host!r} is not looked up any more: the process that does so is gone")
+        if found := read(aside.outcome("looking up the remote", answer), self._port):
+            return found
+        raise StartError(f"cannot resolve the remote {self._host!r}: the answer makes no sense: give an address")
+
+    def first(self, stop: Signals) -> list[Endpoint]:
+        """Wait for the answer of the start. Raises StartError, Interrupted."""
+        if self.fd < 0:
+            return endpoint.resolve(self._host, self._port)
+        stop.wait(self.fd)
+        return self.take()
+
+    def close(self) -> None:
+        """End the process, and a lookup under way with it."""
+        if self.fd >= 0:
+            self.fd = -1
+            self._channel.close()
+            self._process.end()
+
+
+def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], most: float) -> int:
+    """Be the process, until the channel closes: it starts lookups, and gives up those that take longer than `most`."""
+    while channel.recv(1):
+        try:
+            with closing(Aside("lookup", what, work)) as task:
+                poll = select.poll()
+                poll.register(task.fd, select.POLLIN)
+                poll.register(channel, 0)  # POLLHUP alone: nobody waits any more
+                late = not poll.poll(most * 1000)
+                answer = aside.failure(f"{what} takes too long") if late else task.take_raw()
+        except StartError as error:
+            answer = aside.failure(str(error))
+        channel.send(answer)
+    return OK
+
+
+def _packed(found: Iterable[Endpoint]) -> bytes:
+    return b"".join(map(endpoint.pack, found))
 
 
 def read(answer: bytes, port: int) -> list[Endpoint]:
@@ -39,95 +123,33 @@ def read(answer: bytes, port: int) -> list[Endpoint]:
     return found if sound else []
 
 
-class FirstLookup:
-    """The lookup at the start, from the beginning of a `with` block to its end at the latest.
-
-    `remote` is the host and the port, or None. Addresses need no child.
-    """
-
-    def __init__(self, remote: tuple[str, int] | None, identity: Identity) -> None:
-        self._remote = remote
-        self._identity = identity
-        self._aside: Aside | None = None
-
-    def __enter__(self) -> Self:
-        """Begin. Raises StartError."""
-        if self._remote and not endpoint.is_address(self._remote[0]):
-            host, port = self._remote
-            self._aside = begin(host, lambda: endpoint.resolve(host, port), self._identity)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._aside:
-            self._aside.close()
-
-    def result(self, stop: Signals) -> list[Endpoint]:
-        """Wait for the endpoints, the best first; none without a remote. Raises StartError, Interrupted."""
-        if self._remote is None:
-            return []
-        host, port = self._remote
-        if self._aside is None:
-            return endpoint.resolve(host, port)
-        stop.wait(self._aside.fd)
-        if found := read(self._aside.take(), port):
-            return found
-        raise StartError(f"cannot resolve the remote {host!r}: the answer makes no sense: give an address")
-
-
 class Resolver:
-    """Watches over one name; `known` is what it stands for.
+    """Watches over one name; `known` is what it stands for. Only those of its endpoints count that are `usable`."""
 
-    `find` gives all its endpoints, and raises Tap2tapError when there are none; it runs in a child that becomes
-    `identity`. Only those that are `usable` count.
-    """
-
-    def __init__(
-        self,
-        find: Find,
-        known: Endpoint,
-        identity: Identity | None = None,
-        usable: Callable[[Endpoint], bool] = lambda _: True,
-    ) -> None:
+    def __init__(self, lookups: Lookups, known: Endpoint, usable: Callable[[Endpoint], bool] = lambda _: True) -> None:
         self.known = known
-        self._find = find
-        self._identity = identity
+        self._lookups = lookups
         self._usable = usable
         self._next = 0.0
-        self._aside: Aside | None = None
 
     def look(self, now: float, heard: float) -> None:
         """Begin a lookup if one is due; `heard` is when the peer was last heard, or when the tunnel began."""
-        if now < self._next or now - heard < SILENCE:
-            return
-        self.close()  # the last one, should it hang
-        self._next = now + EVERY
-        try:
-            self._aside = begin("the remote", self._find, self._identity)
-        except StartError as error:
-            log.warning(str(error))
+        if now >= self._next and now - heard >= SILENCE:
+            self._next = now + EVERY
+            self._lookups.ask()
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
-        """What to do when the descriptor of a lookup under way is readable; empty when there is none."""
-        return {self._aside.fd: self._take} if self._aside else {}
-
-    def close(self) -> None:
-        """Give up a lookup under way."""
-        if self._aside:
-            self._aside.close()
-            self._aside = None
+        """What to do when the descriptor of the answers is readable; empty when none is to come."""
+        return {self._lookups.fd: self._take} if self._lookups.asked and self._lookups.fd >= 0 else {}
 
     def _take(self) -> None:
-        assert self._aside is not None
-        task, self._aside = self._aside, None
         try:
-            answer = task.take()
+            answer = self._lookups.take()
         except StartError as error:
-            log.debug(str(error))
+            (log.debug if self._lookups.fd >= 0 else log.warning)(str(error))
             return
-        found = [each for each in read(answer, self.known.port) if self._usable(each)]
+        found = [each for each in answer if self._usable(each)]
         if found and self.known not in found:  # a name may have several addresses, and give them in any order
             log.info("the remote has another address", was=self.known, now=found[0])
             self.known = found[0]
