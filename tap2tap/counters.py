@@ -26,7 +26,7 @@ from tap2tap import clock
 MAGIC = int.from_bytes(b"TAP2TAP\0", "little")
 VERSION = 2
 FOLDER = Path("/dev/shm")  # noqa: S108  (world-writable and sticky by design: names there are random, see create)
-PREFIX, NAME = "tap2tap-", "counters"  # of the folder of a block, and of the file in it
+PREFIX, NAME = "tap2tap-", "counters"  # of the folder of a block, before its network namespace; the file in it
 
 HEADER_SLOTS = 64
 SHOWN = 64  # slots of a worker
@@ -149,13 +149,13 @@ class Block:
         os.close(self._fd)
 
 
-def create(owner: int | None = None, folder: Path = FOLDER) -> Block:
-    """Make and lock a block of zeros, all of its space allocated. Raises OSError.
+def create(netns: int, owner: int | None = None, folder: Path = FOLDER) -> Block:
+    """Make and lock a block of zeros, all of its space allocated, for the network namespace `netns`. Raises OSError.
 
     It stands in a folder of its own that belongs to `owner`, a uid, who may remove it from there although it is root's.
     It appears under its name only when it is locked, so that nobody takes it for a stale one.
     """
-    home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{netns}-", dir=folder))
     draft, path = home / "draft", home / NAME
     try:
         fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -202,10 +202,13 @@ def load_name(slots: memoryview) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def live(folder: Path = FOLDER) -> Iterator[Reading]:
-    """Copy every block in `folder` whose supervisor lives, with the counts of this moment where it can be had."""
+def live(folder: Path = FOLDER, netns: int | None = None) -> Iterator[Reading]:
+    """Copy every block in `folder` whose supervisor lives, with the counts of this moment where they can be had.
+
+    With `netns`, the inode of a network namespace, no supervisor elsewhere is disturbed.
+    """
     deadline = clock.now() + PATIENCE  # for all of them: some may be forged
-    for path, fd in _files(folder):
+    for path, fd in _files(folder, "*" if netns is None else f"{netns}-*"):
         if _locked(fd) and (slots := _fresh(fd, deadline)):
             yield Reading(path, slots)
 
@@ -228,9 +231,9 @@ def _remove(path: Path) -> None:
         path.parent.rmdir()
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, int]]:
+def _files(folder: Path, which: str = "*") -> Iterator[tuple[Path, int]]:
     """The files of a block's name and length, each open until the next is asked for. Anyone may put one there."""
-    for path in sorted(folder.glob(f"{PREFIX}*/{NAME}")):
+    for path in sorted(folder.glob(f"{PREFIX}{which}/{NAME}")):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:

@@ -72,7 +72,11 @@ def stats(argv: Sequence[str]) -> int:
 def _show(options: argparse.Namespace) -> int:
     known: dict[int, tuple[Facts | None, Facts]] = {}  # the last two copies of each tunnel's counts, by pid
     while True:
-        tunnels = [facts for facts in read(everywhere=options.all) if options.interface in (None, facts["interface"])]
+        tunnels = [
+            facts
+            for facts in (read(None) if options.all else read())
+            if options.interface in (None, facts["interface"])
+        ]
         if options.json:
             print(json.dumps(tunnels, indent=None if options.watch else 2), flush=True)
         elif tunnels:
@@ -98,14 +102,14 @@ def _follow(known: tuple[Facts | None, Facts] | None, facts: Facts) -> tuple[Fac
     return (newest, facts) if before is None or facts["counted_seconds"] != newest["counted_seconds"] else known
 
 
-def read(*, everywhere: bool) -> list[Facts]:
-    """Read the tunnels of this network namespace, or of every one, sorted by interface."""
-    netns = os.stat("/proc/self/ns/net")
-    here = netns.st_dev, netns.st_ino
+def read(netns: str | None = "/proc/self/ns/net") -> list[Facts]:
+    """Read the tunnels of a network namespace, or of every one (None), sorted by interface."""
+    status = os.stat(netns) if netns else None
     found = [
         describe(block)
-        for block in counters.live()
-        if everywhere or (block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE]) == here
+        for block in counters.live(netns=status.st_ino if status else None)
+        if not status
+        or (block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE]) == (status.st_dev, status.st_ino)
     ]
     return sorted(found, key=lambda facts: (facts["interface"], facts["pid"]))
 

@@ -27,7 +27,7 @@ FORGER = """
 import fcntl, os, pathlib, sys
 from tap2tap import counters
 from tap2tap.counters import Slot
-block = counters.create()
+block = counters.create(os.stat("/proc/self/ns/net").st_ino)
 slots = memoryview(bytearray(counters.SLOTS * 8)).cast("Q")
 for slot in range(counters.SLOTS):
     slots[slot] = 2**64 - 1

@@ -80,7 +80,7 @@ class Tunnel:
 
     def stats(self) -> dict[str, Any]:
         """What `tap2tap stats --json` says of it, without a process for every look."""
-        found = [facts for facts in stats.read(everywhere=True) if facts["pid"] == self.pid]
+        found = [facts for facts in stats.read(self.host.namespace) if facts["pid"] == self.pid]
         assert found, f"no tunnel with pid {self.pid}: {self.log}"
         return found[0]
 
@@ -115,7 +115,7 @@ class Tunnel:
 
     def block(self) -> Path:
         """Its counter block."""
-        for block in counters.live():
+        for block in counters.live(netns=os.stat(self.host.namespace).st_ino):
             if block.slots[Slot.PID] == self.pid:
                 return block.path
         raise FileNotFoundError("no counter block")

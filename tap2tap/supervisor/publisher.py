@@ -79,7 +79,7 @@ def publisher(memory: Memory, owner: int, folder: Path = counters.FOLDER) -> Ite
     counters.sweep(folder)
     block = None
     try:
-        block = counters.create(owner, folder)
+        block = counters.create(memory.slots[Slot.NETNS_INODE], owner, folder)
     except OSError as error:
         log.warning("tap2tap stats will not see this tunnel", folder=folder, error=error.strerror)
     result = Publisher(memory, block)

@@ -3,7 +3,8 @@
 What answers is written by strangers and read by a large C library. So a lookup runs in a process of its own that has no
 privileges and no descriptor but a pipe for its answer, and what comes through the pipe is believed to be endpoints only
 when it has their form. It is started by another process that was forked before any key was read, so it has none of
-those either, and nothing of the memory that the tunnel goes by.
+those either, and nothing of the memory that the tunnel goes by. That one looks at no answer. It stays who started the
+tunnel, for a user's limit of processes may have been reached when a name is to be looked up.
 """
 
 import encodings.idna  # noqa: F401  (else loaded by the first lookup, as somebody who may not read the interpreter's files)
@@ -32,8 +33,8 @@ Identity = tuple[int, int]  # uid and gid
 class Lookups:
     """The process that has one name looked up whenever it is asked, from the creation of this to `close`.
 
-    It must be made before any key is read. `identity` is whom it becomes; `find` is what a lookup does. Addresses need
-    no process. Raises StartError.
+    It must be made before any key is read. `identity` is whom a lookup becomes; `find` is what it does, in `most`
+    seconds at the most. Addresses need no process. Raises StartError.
     """
 
     def __init__(
@@ -49,11 +50,10 @@ class Lookups:
             with theirs:
                 self._process = process.start(
                     "lookup",
-                    lambda: _serve(theirs, f"looking up {host!r}", lambda: _packed(find(host, port)), most),
+                    lambda: _serve(theirs, f"looking up {host!r}", lambda: _packed(find(host, port)), identity, most),
                     [theirs.fileno()],
                     title="tap2tap:lookup",
-                    kind="the process that looks names up",
-                    identity=identity,
+                    kind="the process that has names looked up",
                 )
         except OSError as error:
             raise StartError(f"looking up {host!r} failed: {error.strerror}") from error
@@ -95,11 +95,13 @@ class Lookups:
             self._process.end()
 
 
-def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], most: float) -> int:
+def _serve(
+    channel: socket.socket, what: str, work: Callable[[], bytes], identity: Identity | None, most: float
+) -> int:
     """Be the process, until the channel closes: it starts lookups, and gives up those that take longer than `most`."""
     while channel.recv(1):
         try:
-            with closing(Aside("lookup", what, work)) as task:
+            with closing(Aside("lookup", what, work, identity)) as task:
                 poll = select.poll()
                 poll.register(task.fd, select.POLLIN)
                 poll.register(channel, 0)  # POLLHUP alone: nobody waits any more
