@@ -31,7 +31,9 @@ made: list[Lookups] = []
 
 def processes() -> list[psutil.Process]:
     """Those that look names up, or have it done."""
-    return [each for each in psutil.Process().children(recursive=True) if each.name() == "tap2tap:lookup"]
+    return [
+        each for each in psutil.Process().children(recursive=True) if each.name() in ("tap2tap:names", "tap2tap:lookup")
+    ]
 
 
 @pytest.fixture(autouse=True)

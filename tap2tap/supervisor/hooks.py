@@ -129,9 +129,7 @@ class Hooks:
             self._channel.close()
             self._channel = None
         if self._process is not None:
-            deadline = time.monotonic() + 2 * _PATIENCE + 1  # should it be stopped, our end wakes it
-            while self._process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            self._process.wait(2 * _PATIENCE + 1)  # should it be stopped, our end wakes it
 
 
 def _serve(channel: socket.socket, programs: Mapping[str, str]) -> int:

@@ -7,6 +7,7 @@ leaves by os._exit whatever happens.
 
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Collection
 from typing import NoReturn
@@ -39,6 +40,12 @@ class Process:
         code = self._reap(0)
         assert code is not None
         return code
+
+    def wait(self, patience: float) -> None:
+        """Wait, but for so many seconds only, until it has ended by itself, as one of another user must."""
+        deadline = time.monotonic() + patience
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def _reap(self, options: int) -> int | None:
         if self._code is None:

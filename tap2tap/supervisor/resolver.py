@@ -23,6 +23,7 @@ from tap2tap.supervisor.signals import Signals
 SILENCE = 30.0  # seconds without a word from the peer before its name is looked up again
 EVERY = 60.0  # seconds between two lookups, at least; also the longest that one may take
 MOST = 64  # endpoints of a name
+PATIENCE = 2.0  # seconds that the process has to end
 
 _PACKED = 24  # bytes of a packed endpoint
 
@@ -38,21 +39,22 @@ class Lookups:
     """
 
     def __init__(
-        self, host: str, port: int, identity: Identity | None = None, find: Find = endpoint.resolve, most: float = EVERY
+        self, host: str, port: int, identity: Identity | None = None, find: Find | None = None, most: float = EVERY
     ) -> None:
         self._host, self._port = host, port
         self.fd = -1  # readable when there is an answer
         self.asked = False
         if endpoint.is_address(host):
             return
+        find = find or endpoint.resolve
         try:
             self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = process.start(
-                    "lookup",
+                    "names",
                     lambda: _serve(theirs, f"looking up {host!r}", lambda: _packed(find(host, port)), identity, most),
                     [theirs.fileno()],
-                    title="tap2tap:lookup",
+                    title="tap2tap:names",
                     kind="the process that has names looked up",
                 )
         except OSError as error:
@@ -88,16 +90,14 @@ class Lookups:
         return self.take()
 
     def close(self) -> None:
-        """End the process, and a lookup under way with it."""
+        """End the process, and a lookup under way with it. It may be another user's by now: the channel tells."""
         if self.fd >= 0:
             self.fd = -1
             self._channel.close()
-            self._process.end()
+            self._process.wait(PATIENCE)
 
 
-def _serve(
-    channel: socket.socket, what: str, work: Callable[[], bytes], identity: Identity | None, most: float
-) -> int:
+def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], identity: Identity | None, most: float) -> int:
     """Be the process, until the channel closes: it starts lookups, and gives up those that take longer than `most`."""
     while channel.recv(1):
         try:
@@ -105,11 +105,12 @@ def _serve(
                 poll = select.poll()
                 poll.register(task.fd, select.POLLIN)
                 poll.register(channel, 0)  # POLLHUP alone: nobody waits any more
-                late = not poll.poll(most * 1000)
-                answer = aside.failure(f"{what} takes too long") if late else task.take_raw()
+                ready = [fd for fd, _ in poll.poll(most * 1000)]
+                answer = task.take_raw() if task.fd in ready else aside.failure(f"{what} takes too long")
         except StartError as error:
             answer = aside.failure(str(error))
-        channel.send(answer)
+        with suppress(BrokenPipeError):
+            channel.send(answer)
     return OK
 
 
