@@ -20,8 +20,6 @@ def render(facts: Facts, before: Facts | None = None) -> str:
         f"  uptime: {duration(facts['uptime_seconds'])}",
     ]
     seconds = facts["counted_seconds"] - before["counted_seconds"] if before else 0.0
-    if before and not seconds:  # both are of the same copy
-        seconds = facts["uptime_seconds"] - before["uptime_seconds"]
     for direction, title in (("outbound", "outbound: tap to UDP"), ("inbound", "inbound: UDP to tap")):
         worker = facts["workers"][direction]
         lines += ["", f"  {title}", *_worker(worker, before["workers"][direction] if before else None, seconds)]

@@ -70,7 +70,7 @@ def stats(argv: Sequence[str]) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    known: dict[int, tuple[Facts | None, Facts]] = {}  # the last two copies of each tunnel's counts, by pid
+    before: dict[int, Facts] = {}
     while True:
         tunnels = [
             facts
@@ -80,8 +80,7 @@ def _show(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(tunnels, indent=None if options.watch else 2), flush=True)
         elif tunnels:
-            known = {facts["pid"]: _follow(known.get(facts["pid"]), facts) for facts in tunnels}
-            screen = "\n".join(render(facts, known[facts["pid"]][0]) for facts in tunnels)
+            screen = "\n".join(render(facts, before.get(facts["pid"])) for facts in tunnels)
             print((_CLEAR if options.watch and sys.stdout.isatty() else "") + screen, end="", flush=True)
         if not tunnels:
             named = f" named {options.interface}" if options.interface else ""
@@ -91,15 +90,8 @@ def _show(options: argparse.Namespace) -> int:
             raise NoTunnelError(f"no tunnel{named} runs{where}{reason}")
         if not options.watch:
             return OK
+        before = {facts["pid"]: facts for facts in tunnels}
         time.sleep(options.watch)
-
-
-def _follow(known: tuple[Facts | None, Facts] | None, facts: Facts) -> tuple[Facts | None, Facts]:
-    """The copy of the counts before that in `facts`, for rates, and that one."""
-    if known is None:
-        return None, facts
-    before, newest = known
-    return (newest, facts) if before is None or facts["counted_seconds"] != newest["counted_seconds"] else known
 
 
 def read(netns: str | None = "/proc/self/ns/net") -> list[Facts]:

@@ -1,18 +1,12 @@
-"""Two ends of a cable, the network between them and the time, all simulated: nothing here sleeps or guesses.
+"""The two ends of a cable, simulated.
 
 A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. Its supervisor
-may be stopped; its workers then go on with the orders that they have, and for as long as those say. The `Network`
-delivers datagrams by a policy that a test may replace, keeps all that was ever sent, and asserts what must always
-hold: no counter is used twice with a key, no frame arrives that the peer did not send, or that has arrived before.
+may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
+hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
 """
 
-import heapq
 import ipaddress
-import itertools
 import os
-import random
-from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 
@@ -37,13 +31,9 @@ from tap2tap.protocols.secure.actions import (
 )
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.replay import ReplayWindow
+from tests.simulated_network import Network
 
 MAX_SESSIONS = 8 + 4 + 4 + 8
-DELAY = 0.01  # seconds from one host to the other, unless a test says otherwise
-
-# What becomes of one datagram: (delay, datagram, source, destination), any number of times.
-Fate = tuple[float, bytes, Endpoint, Endpoint]
-Policy = Callable[[bytes, Endpoint, Endpoint], Iterable[Fate]]
 
 
 def at(address: str, port: int = 1234) -> Endpoint:
@@ -72,7 +62,7 @@ class Host:
 
     def __init__(
         self,
-        network: "Network",
+        network: Network,
         keys: CableKeys,
         address: Endpoint,
         *,
@@ -225,83 +215,3 @@ class Host:
 
     def actions(self, kind: type) -> list[tuple[float, Action]]:
         return [(when, action) for when, action in self.log if isinstance(action, kind)]
-
-
-class Node(Protocol):
-    """What the network knows of a host."""
-
-    address: Endpoint
-
-    def deliver(self, datagram: bytes, source: Endpoint) -> None:
-        """Take what has arrived."""
-
-    def deadline(self) -> float:
-        """When to `tick` at the latest."""
-
-    def tick(self) -> None:
-        """Look at the clock."""
-
-
-class Network:
-    """The hosts, what is in flight, and the time."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.now = 1000.0
-        self.random = random.Random(seed)
-        self.hosts: list[Node] = []
-        self.policy: Policy = lambda datagram, source, destination: [(DELAY, datagram, source, destination)]
-        self.wire: list[tuple[bytes, Endpoint, Endpoint]] = []  # all that was ever sent
-        self._heap: list[tuple[float, int, Callable[[], object]]] = []
-        self._order = itertools.count()
-        self._nonces: set[tuple[int, int, int]] = set()
-        self._links: list[Link] = []  # kept alive, so that an id stands for one link only
-
-    def use_nonce(self, link: Link, index: int, counter: int) -> None:
-        if link not in self._links:
-            self._links.append(link)
-        used = (id(link), index, counter)
-        assert used not in self._nonces
-        self._nonces.add(used)
-
-    def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        self.wire.append((datagram, source, destination))
-        for delay, what, whence, whither in self.policy(datagram, source, destination):
-            self.inject(what, whence, whither, delay)
-
-    def inject(self, datagram: bytes, source: Endpoint, destination: Endpoint, delay: float = 0.0) -> None:
-        """Put a datagram on the path to `destination`, past the policy."""
-
-        def arrive() -> None:
-            for host in self.hosts:
-                if host.address == destination:
-                    host.deliver(datagram, source)
-
-        self.after(delay, arrive)
-
-    def after(self, delay: float, what: Callable[[], object]) -> None:
-        heapq.heappush(self._heap, (self.now + delay, next(self._order), what))
-
-    def every(self, interval: float, until: float, what: Callable[[], object]) -> None:
-        """Do something again and again for `until` seconds."""
-        for step in range(int(until / interval)):
-            self.after(step * interval, what)
-
-    def run(self, seconds: float) -> None:
-        """Let time pass."""
-        end = self.now + seconds
-        while True:
-            due = min((host.deadline() for host in self.hosts), default=float("inf"))
-            arrival = self._heap[0][0] if self._heap else float("inf")
-            if min(due, arrival) > end:
-                break
-            if arrival <= due:
-                self.now, _, what = heapq.heappop(self._heap)
-                what()
-            else:
-                self.now = max(self.now, due)
-                for host in self.hosts:
-                    if host.deadline() <= self.now:
-                        host.tick()
-        self.now = end
-        for host in self.hosts:
-            host.tick()

@@ -3,7 +3,8 @@
 from typing import Any
 
 from tap2tap.protocols.secure.actions import Note
-from tests.simulated import DELAY, HOME, VPS, Host, Network, make_keys
+from tests.simulated import HOME, VPS, Host, make_keys
+from tests.simulated_network import DELAY, Network
 
 LAN_TIME = 10 * DELAY
 

@@ -9,7 +9,8 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.wire import Cipher
 from tests.independent_end import End
-from tests.simulated import DELAY, HOME, VPS, Host, Network, make_keys
+from tests.simulated import HOME, VPS, Host, make_keys
+from tests.simulated_network import DELAY, Network
 
 ROLES = pytest.mark.parametrize("we_call", [True, False], ids=["we call", "they call"])
 

@@ -7,8 +7,9 @@ import pytest
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import PeerDown, PeerUp, Timers
 from tap2tap.protocols.secure.wire import Cipher
-from tests.simulated import DELAY, HOME, VPS, Host, Network, make_keys
+from tests.simulated import HOME, VPS, Host, make_keys
 from tests.simulated_cable import Cable, both
+from tests.simulated_network import DELAY, Network
 
 
 def test_a_handshake_takes_two_round_trips_until_both_ends_send() -> None:

@@ -9,8 +9,9 @@ from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import CloseReceive, OpenReceive, PeerMoved, Send, Traffic, UseForSending
 from tap2tap.protocols.secure.handshake import Identity, Initiation, Offer
 from tap2tap.protocols.secure.link import Link
-from tests.simulated import DELAY, ELSEWHERE, HOME, VPS, Fate, Host, Network, make_keys
+from tests.simulated import ELSEWHERE, HOME, VPS, Host, make_keys
 from tests.simulated_cable import Cable, both, notes
+from tests.simulated_network import DELAY, Fate, Network
 
 # Wrong keys.
 

@@ -12,8 +12,9 @@ from tap2tap.protocols.secure.actions import OpenReceive, Send, Traffic
 from tap2tap.protocols.secure.handshake import Answer, Identity, Received
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.wire import Cipher
-from tests.simulated import DELAY, ELSEWHERE, HOME, VPS, Host, make_keys
+from tests.simulated import ELSEWHERE, HOME, VPS, Host, make_keys
 from tests.simulated_cable import Cable
+from tests.simulated_network import DELAY
 from tests.test_link_attacks import recordings
 
 AFTER = [3.011, 3.012, 3.013, 3.014, *(3.015 + step / 2 for step in range(1, 6))]

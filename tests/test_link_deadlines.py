@@ -3,8 +3,8 @@
 import pytest
 
 from tap2tap.protocols.secure.actions import OpenReceive, Timers, UseForSending
-from tests.simulated import DELAY
 from tests.simulated_cable import Cable, both
+from tests.simulated_network import DELAY
 
 TIMERS = Timers()
 

@@ -7,8 +7,9 @@ import pytest
 
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import PeerDown, PeerMoved, PeerUp, Send
-from tests.simulated import DELAY, ELSEWHERE, VPS, Network
+from tests.simulated import ELSEWHERE, VPS
 from tests.simulated_cable import Cable, both, notes, times
+from tests.simulated_network import DELAY, Network
 
 
 def test_initiations_are_repeated_with_patience_and_a_fresh_key_each() -> None:

@@ -11,8 +11,9 @@ from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import OpenReceive, PeerMoved, Send
 from tap2tap.protocols.secure.handshake import Identity, Initiation, Offer
 from tap2tap.protocols.secure.link import Link
-from tests.simulated import DELAY, ELSEWHERE, HOME, VPS, Fate, make_keys
+from tests.simulated import ELSEWHERE, HOME, VPS, make_keys
 from tests.simulated_cable import LAN_TIME, Cable, both
+from tests.simulated_network import DELAY, Fate
 
 
 @pytest.mark.parametrize("ends", [{}, both()], ids=["one knows where", "both know where"])

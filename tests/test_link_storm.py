@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap2tap.protocols.secure.actions import OpenReceive, UseForSending
-from tests.simulated import DELAY, Fate, at
+from tests.simulated import at
 from tests.simulated_cable import Cable, both
+from tests.simulated_network import DELAY, Fate
 
 
 @settings(deadline=None, max_examples=50)

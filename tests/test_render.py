@@ -41,7 +41,8 @@ def tunnel(outbound: Facts | None = None, inbound: Facts | None = None, **other:
         "peer": "192.0.2.1:1234",
         "peer_heard_seconds": 2.5,
         "session": None,
-        "uptime_seconds": 100.0,
+        "uptime_seconds": 100.2,
+        "counted_seconds": 100.0,
         "workers": {"outbound": outbound or worker(), "inbound": inbound or worker(pid=78, cpu=0)},
     } | other
 
@@ -94,7 +95,7 @@ def test_super_frames_and_fallbacks_are_shown_when_there_are_any() -> None:
 
 
 def test_with_an_earlier_reading_there_are_rates() -> None:
-    before = tunnel(worker(frames=100, bytes=10**6, datagrams=50), uptime_seconds=98.0)
+    before = tunnel(worker(frames=100, bytes=10**6, datagrams=50), counted_seconds=98.0)
     after = tunnel(worker(frames=300, bytes=3 * 10**6, datagrams=70, cpu_seconds=3.0))
     text = render(after, before)
     assert "frames: 300 (100/s)" in text
@@ -105,9 +106,9 @@ def test_with_an_earlier_reading_there_are_rates() -> None:
 
 
 def test_the_cpu_of_a_replaced_worker_is_not_compared_with_that_of_its_predecessor() -> None:
-    before = tunnel(worker(pid=5, cpu_seconds=500.0), uptime_seconds=98.0)
+    before = tunnel(worker(pid=5, cpu_seconds=500.0), counted_seconds=98.0)
     assert "3.1 % used" in render(tunnel(worker(pid=6, cpu_seconds=0.1)), before)
-    gone = tunnel(worker(pid=None, cpu_seconds=None), uptime_seconds=98.0)
+    gone = tunnel(worker(pid=None, cpu_seconds=None), counted_seconds=98.0)
     assert "3.1 % used" in render(tunnel(), gone)
 
 
