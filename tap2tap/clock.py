@@ -1,4 +1,4 @@
-"""The one clock of a tunnel: CLOCK_BOOTTIME (clock_gettime(2)), which goes on while the machine sleeps.
+"""The clock of sessions and of the peer: CLOCK_BOOTTIME (clock_gettime(2)), which goes on while the machine sleeps.
 
 The far end's clock goes on meanwhile: a session that has outlived its time there must have done so here.
 """

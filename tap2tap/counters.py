@@ -115,9 +115,10 @@ Counts = memoryview  # of format "Q": the group of one worker
 
 
 class Reading(NamedTuple):
-    """A copy of one counter block."""
+    """A copy of one counter block. `uid` is whose file it is: anyone may put one there."""
 
     path: Path
+    uid: int
     slots: memoryview  # format "Q", SLOTS long
 
     @property
@@ -149,23 +150,24 @@ class Block:
         os.close(self._fd)
 
 
-def create(netns: int, owner: int | None = None, folder: Path = FOLDER) -> Block:
-    """Make and lock a block of zeros, all of its space allocated, for the network namespace `netns`. Raises OSError.
+def create(slots: memoryview, owner: int, folder: Path = FOLDER) -> Block:
+    """Make and lock a block of `slots`, all of its space allocated. Raises OSError.
 
     It stands in a folder of its own that belongs to `owner`, a uid, who may remove it from there although it is root's.
     It appears under its name only when it is locked, so that nobody takes it for a stale one.
     """
-    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{netns}-", dir=folder))
+    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{slots[Slot.NETNS_INODE]}-", dir=folder))
     draft, path = home / "draft", home / NAME
     try:
         fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             os.fchmod(fd, 0o644)  # whatever the umask took away
             os.posix_fallocate(fd, 0, SLOTS * 8)
+            os.pwrite(fd, slots, 0)
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             draft.rename(path)
             home.chmod(0o755)
-            if owner is not None and owner != os.geteuid():
+            if owner != os.geteuid():
                 os.chown(home, owner, -1)
         except OSError:
             os.close(fd)
@@ -207,10 +209,13 @@ def live(folder: Path = FOLDER, netns: int | None = None) -> Iterator[Reading]:
 
     With `netns`, the inode of a network namespace, no supervisor elsewhere is disturbed.
     """
-    deadline = clock.now() + PATIENCE  # for all of them: some may be forged
-    for path, fd in _files(folder, "*" if netns is None else f"{netns}-*"):
-        if _locked(fd) and (slots := _fresh(fd, deadline)):
-            yield Reading(path, slots)
+    which = "*" if netns is None else f"{netns}-*"
+    began = clock.now_ns()
+    for _ in _files(folder, which):
+        pass  # each supervisor learns that its block is opened
+    for path, fd in _files(folder, which):
+        if _locked(fd) and (slots := _fresh(fd, began)):
+            yield Reading(path, os.fstat(fd).st_uid, slots)
 
 
 def sweep(folder: Path = FOLDER) -> None:
@@ -246,12 +251,11 @@ def _files(folder: Path, which: str = "*") -> Iterator[tuple[Path, int]]:
             os.close(fd)
 
 
-def _fresh(fd: int, deadline: float) -> memoryview | None:
-    """A copy of the block in a file, one made from now on if there is such by `deadline`; None if it is none."""
-    opened = clock.now_ns()
+def _fresh(fd: int, began: int) -> memoryview | None:
+    """A copy of the block in a file, made since `began` if there is such within PATIENCE of it; None if it is none."""
     while True:
         slots = _read(fd)
-        if (slots and slots[Slot.PUBLISHED] >= opened) or clock.now() >= deadline:
+        if (slots and slots[Slot.PUBLISHED] >= began) or clock.now_ns() >= began + PATIENCE * 1e9:
             return slots
         time.sleep(PATIENCE / 100)
 

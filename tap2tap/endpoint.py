@@ -31,7 +31,7 @@ RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes
 _SOCKADDR_IN = struct.Struct("@H2s4s8x")  # family, port, address
 _SOCKADDR_IN6 = struct.Struct("@H2sI16sI")  # family, port, flow label, address, scope
 
-ENDPOINT_SLOTS = 4  # in the counter block: address (2, big-endian), port and scope, check
+ENDPOINT_SLOTS = 4  # in the memory of a tunnel: address (2, big-endian), port and scope, check
 
 
 class Endpoint(NamedTuple):

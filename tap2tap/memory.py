@@ -9,7 +9,7 @@ is one aligned 8-byte write.
 import mmap
 from typing import NamedTuple
 
-from tap2tap.counters import HEADER_SLOTS, SHOWN, SLOTS, Counts
+from tap2tap.counters import HEADER_SLOTS, MAGIC, SHOWN, SLOTS, VERSION, Counts, Slot
 
 GROUP = 2 * SHOWN  # slots of a worker: those that are shown, and the private ones
 SIZE = (HEADER_SLOTS + 2 * GROUP) * 8  # bytes
@@ -49,5 +49,7 @@ class Memory(NamedTuple):
 
 
 def create() -> Memory:
-    """Make it, of zeros. A process has it until it ends."""
-    return Memory(memoryview(mmap.mmap(-1, SIZE)).cast("Q"))
+    """Make it, of zeros but for what tells a counter block. A process has it until it ends."""
+    slots = memoryview(mmap.mmap(-1, SIZE)).cast("Q")
+    slots[Slot.MAGIC], slots[Slot.VERSION] = MAGIC, VERSION
+    return Memory(slots)

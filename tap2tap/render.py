@@ -10,7 +10,7 @@ def render(facts: Facts, before: Facts | None = None) -> str:
     heard = facts["peer_heard_seconds"]
     peer = facts["peer"] or "not known yet"
     lines = [
-        f"interface: {facts['interface']}",
+        f"interface: {facts['interface']}" + (f" (of uid {facts['uid']})" if facts["uid"] else ""),
         f"  state: {facts['state']}",
         f"  mtu: {facts['mtu']}",
         f"  local endpoint: {facts['local']}",

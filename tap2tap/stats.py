@@ -103,7 +103,7 @@ def read(netns: str | None = "/proc/self/ns/net") -> list[Facts]:
         if not status
         or (block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE]) == (status.st_dev, status.st_ino)
     ]
-    return sorted(found, key=lambda facts: (facts["interface"], facts["pid"]))
+    return sorted(found, key=lambda facts: (facts["interface"], facts["uid"], facts["pid"]))
 
 
 def describe(block: Reading) -> Facts:
@@ -119,6 +119,7 @@ def describe(block: Reading) -> Facts:
     return {
         "interface": counters.load_name(slots),
         "pid": slots[Slot.PID],
+        "uid": block.uid,  # of who started it, or says so
         "state": state,
         "mtu": slots[Slot.MTU],
         "local": str(local) if local else None,

@@ -53,10 +53,6 @@ class Pair:
         for order in self.live.values():
             (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
 
-    def _channel(self, counts: counters.Counts) -> tuple[SupervisorEnd, WorkerEnd]:
-        ours, theirs = (self._stack.enter_context(end) for end in channel())
-        return SupervisorEnd(ours, counts), WorkerEnd(theirs, counts)
-
     def session(
         self, index: int, cipher: Cipher = Cipher.AES_256_GCM, *, use: bool = True, until: float = float("inf")
     ) -> None:
@@ -64,10 +60,11 @@ class Pair:
         key, slot = index.to_bytes(32, "big"), index % SESSIONS
         self.memory.inbound[Private.SESSION + slot] = 0
         self.memory.outbound[Private.SESSION + slot] = CONTROL_COUNTERS
-        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, until, key=key)
+        end = int(min(until, 1e9) * 1e9)
+        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, end, key=key)
         self.into.order(opened)
         if use:
-            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, until, key=key)
+            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, end, key=key)
             self.out.order(used)
 
     def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:

@@ -4,15 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tap2tap import counters
+from tap2tap import counters, stats
 from tap2tap.counters import Slot
 from tap2tap.lab import Lab, wait_for
 from tests.command import mistake, private, tap2tap
+from tests.test_hooks import hanging
 from tests.tunnel import RIGHT, Tunnel, address, joined, ping, wait_ping
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -150,3 +153,62 @@ def test_only_what_is_shown_is_in_the_file(lab: Lab) -> None:
         slots = memoryview(tunnel.block().read_bytes()).cast("Q")
         assert len(slots) == counters.SLOTS
         assert slots[Slot.PID] == tunnel.pid
+
+
+def test_a_tunnel_that_starts_is_seen_and_what_a_killed_start_leaves_is_swept(lab: Lab, tmp_path: Path) -> None:
+    with Tunnel(lab.left, "--up", hanging(tmp_path), wait=False) as tunnel:
+        wait_for((tmp_path / "begun").exists, what="hook")
+        assert tunnel.stats()["state"] == "starting"
+        left = tunnel.block()
+        tunnel.process.kill()
+        tunnel.process.wait()
+    assert left.exists()
+    with Tunnel(lab.left):
+        assert not left.exists()
+
+
+def test_whoever_opens_it_again_and_again_does_not_keep_the_supervisor_busy(lab: Lab) -> None:
+    with Tunnel(lab.left) as tunnel:
+        path, supervisor = tunnel.block(), psutil.Process(tunnel.pid)
+        before, began = supervisor.num_ctx_switches().voluntary, time.monotonic()
+        while time.monotonic() < began + 1:
+            path.open("rb").close()
+        turns = supervisor.num_ctx_switches().voluntary - before
+        assert turns < 300 * (time.monotonic() - began)  # a hundred copies a second, and the waiting for each
+        assert tunnel.stats()["pid"] == tunnel.pid
+
+
+# A block of another user that says whatever it likes, and looks older than any that is looked for.
+FORGER = """
+import os, sys
+from pathlib import Path
+from tap2tap import counters, stats
+from tap2tap.counters import Slot
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+slots = memoryview(bytearray(Path(sys.argv[1]).read_bytes())).cast("Q")
+slots[Slot.PUBLISHED] = 0
+blocks = [counters.create(slots, 65534) for _ in range(20)]
+print("ready", flush=True)
+sys.stdin.read()
+for block in blocks:
+    block.close()
+"""
+
+
+def test_forged_blocks_make_no_genuine_one_old_and_are_told_apart(lab: Lab) -> None:
+    with joined(lab.left, lab.right, ipv6=False) as (client, _):
+        argv = [sys.executable, "-c", FORGER, str(client.block())]
+        forger = lab.left.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert forger.stdin is not None
+        assert forger.stdout is not None
+        assert forger.stdout.readline() == "ready\n"
+        lab.left.run(["ping", "-n", "-q", "-c", "10", "-i", "0.002", RIGHT])
+        sent = lab.left.counters()["tap0"].tx_packets
+        found = stats.read(lab.left.namespace)
+        assert [each["uid"] for each in found] == [0] + [65534] * 20
+        assert found[0]["workers"]["outbound"]["frames"] >= sent
+        text = tap2tap("stats", host=lab.left).stdout
+        assert text.startswith("interface: tap0\n")
+        assert text.count("interface: tap0 (of uid 65534)\n") == 20
+        forger.stdin.close()
+        assert forger.wait(30) == 0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap import counters
+from tap2tap import counters, memory
 from tap2tap.counters import MAGIC, SLOTS, VERSION, Count, Drop, Reading, Slot
 from tap2tap.endpoint import ENDPOINT_SLOTS
 
@@ -30,7 +30,7 @@ shared.outbound[Count.FRAMES] = 2**64 - 1
 for group in shared.outbound, shared.inbound:
     for slot in range(Private.MAIL, memory.GROUP):
         group[slot] = 77
-block = counters.create(0, folder=pathlib.Path(sys.argv[1]))
+block = counters.create(shared.shown(), os.geteuid(), pathlib.Path(sys.argv[1]))
 Publisher(shared, block).publish()
 print(block.path, flush=True)
 sys.stdin.read()
@@ -89,14 +89,14 @@ def test_what_one_process_writes_another_reads(tmp_path: Path) -> None:
 
 
 def test_any_user_may_read_a_block_and_only_its_owner_write(tmp_path: Path) -> None:
-    block = counters.create(0, folder=tmp_path)
+    block = counters.create(memory.create().shown(), os.geteuid(), tmp_path)
     assert block.path.stat().st_mode & 0o777 == 0o644
     assert block.path.stat().st_uid == os.geteuid()
     block.close()
 
 
 def test_all_space_of_a_block_is_taken_when_it_is_made(tmp_path: Path) -> None:
-    block = counters.create(0, folder=tmp_path)
+    block = counters.create(memory.create().shown(), os.geteuid(), tmp_path)
     assert block.path.stat().st_size == SLOTS * 8
     assert block.path.stat().st_blocks * 512 >= SLOTS * 8
     block.close()
@@ -126,7 +126,7 @@ def test_looking_takes_no_lock_from_its_owner(tmp_path: Path) -> None:
 
 
 def test_a_closed_block_is_gone_and_may_have_been_removed_before(tmp_path: Path) -> None:
-    block = counters.create(0, folder=tmp_path)
+    block = counters.create(memory.create().shown(), os.geteuid(), tmp_path)
     block.path.unlink()
     block.path.parent.rmdir()
     block.write(memoryview(bytes(SLOTS * 8)).cast("Q"))  # nobody reads it, and nothing happens
@@ -136,7 +136,7 @@ def test_a_closed_block_is_gone_and_may_have_been_removed_before(tmp_path: Path)
 
 def test_a_block_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        counters.create(0, folder=tmp_path / "missing")
+        counters.create(memory.create().shown(), os.geteuid(), tmp_path / "missing")
 
 
 def test_no_folder_no_blocks(tmp_path: Path) -> None:

@@ -98,3 +98,17 @@ def test_the_planes_are_seen_at_the_top(name: str) -> None:
 def test_nothing_is_imported_by_the_bare_names_of_the_links() -> None:
     wrong = [path for path in FILES if {name.split(".")[0] for name in imports(path)} & {"workers", "supervisor"}]
     assert not wrong
+
+
+def test_workers_load_nothing_of_handshakes_and_key_files() -> None:
+    code = (
+        "import sys, tap2tap.workers.inbound, tap2tap.workers.outbound\n"
+        "print(*sorted(each for each in sys.modules if each.startswith('tap2tap')))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    secure = "tap2tap.protocols.secure."
+    assert {each.removeprefix(secure) for each in loaded if each.startswith(secure)} == {
+        *("wire", "replay", "mac", "mailbox", "recent"),
+    }
+    assert "tap2tap.keys" not in loaded
+    assert not [each for each in loaded if each.startswith("tap2tap.supervisor")]

@@ -41,6 +41,7 @@ def tunnel(outbound: Facts | None = None, inbound: Facts | None = None, **other:
         "peer": "192.0.2.1:1234",
         "peer_heard_seconds": 2.5,
         "session": None,
+        "uid": 0,
         "uptime_seconds": 100.2,
         "counted_seconds": 100.0,
         "workers": {"outbound": outbound or worker(), "inbound": inbound or worker(pid=78, cpu=0)},

@@ -17,7 +17,7 @@ from tap2tap.endpoint import Endpoint, pack
 from tap2tap.errors import StartError
 from tap2tap.lab import wait_for
 from tap2tap.supervisor import process, resolver
-from tap2tap.supervisor.resolver import EVERY, MOST, SILENCE, Lookups, Resolver, read
+from tap2tap.supervisor.resolver import EVERY, MOST, SILENCE, Lookups, Resolver, endpoints_in
 from tests.tunnel import wait_gone
 
 OLD = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234)
@@ -191,12 +191,12 @@ endpoints = st.lists(st.builds(Endpoint, addresses, st.just(1234), st.integers(0
 
 @given(endpoints)
 def test_what_an_honest_lookup_answers_is_what_it_found(found: list[Endpoint]) -> None:
-    assert read(b"".join(map(pack, found)), 1234) == found[:MOST]
+    assert endpoints_in(b"".join(map(pack, found)), 1234) == found[:MOST]
 
 
 @given(st.binary(max_size=5000))
 def test_whatever_a_lookup_answers_is_endpoints_of_the_port_that_was_asked_for_or_nothing(answer: bytes) -> None:
-    found = read(answer, 1234)
+    found = endpoints_in(answer, 1234)
     assert len(found) <= MOST
     assert all(each.port == 1234 for each in found)
     assert b"".join(map(pack, found)) == answer[: 24 * len(found)]
@@ -207,5 +207,5 @@ def test_an_answer_that_is_wrong_anywhere_counts_for_nothing(found: list[Endpoin
     answer = bytearray(b"".join(map(pack, found[:MOST])))
     at = 24 * data.draw(st.integers(0, len(found[:MOST]) - 1)) + data.draw(st.sampled_from([16, 17, 22, 23]))
     answer[at] ^= data.draw(st.integers(1, 255))
-    assert read(bytes(answer), 1234) == []
-    assert read(bytes(answer[:-1]), 1234) == []
+    assert endpoints_in(bytes(answer), 1234) == []
+    assert endpoints_in(bytes(answer[:-1]), 1234) == []

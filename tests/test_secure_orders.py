@@ -94,7 +94,7 @@ def test_a_worker_obeys_the_deadline_of_an_order_without_hearing_of_its_supervis
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(clock, "now", lambda: now)
+    monkeypatch.setattr(clock, "now_ns", lambda: int(now * 1e9))
     with pair(7, until=1180.0) as both:
         frames = numbered(80, 80)
         late = both.sealed(frames)

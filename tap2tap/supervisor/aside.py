@@ -32,7 +32,7 @@ class Aside:
             raise StartError(f"{what} failed: {error.strerror}") from error
         try:
             self._process = process.start(
-                role, lambda: _answer(write, what, work), [write], title=f"tap2tap:{role}", kind=what, identity=identity
+                role, lambda: _answer(write, what, work), [write], kind=what, identity=identity
             )
         except OSError as error:
             os.close(self.fd)

@@ -91,8 +91,8 @@ class Child:
         self._loop(self._cable, self._pin, channel)
         return OK
 
-    def tend(self) -> bool:
-        """Collect the worker if it has died, and begin its next life when it is time; whether either was to be done.
+    def tend(self) -> None:
+        """Collect the worker if it has died, and begin its next life when it is time.
 
         Raises StartError when no successor could do better.
         """
@@ -100,7 +100,7 @@ class Child:
         if code is not None:
             self._bury(code)
         if self.restart_at is None or clock.now() < self.restart_at:
-            return code is not None
+            return
         try:
             self._start()
         except OSError as error:
@@ -113,7 +113,6 @@ class Child:
             if self._failing:
                 log.info("worker runs again", worker=self.role)
             self._failing = False
-        return True
 
     def _bury(self, code: int) -> None:
         self._process = None

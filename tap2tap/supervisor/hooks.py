@@ -50,20 +50,15 @@ class Hooks:
         if not self._programs:
             return
         try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._process = process.start(
-                    "hooks",
-                    lambda: _serve(theirs, self._programs),
-                    [theirs.fileno()],
-                    title="tap2tap:hooks",
-                    kind="the process that runs hooks",
-                    # The end of the channel tells it of its parent's, and it has a program to end then; unless stopped.
-                    farewell=signal.SIGCONT,
-                )
+            self._channel, self._process = process.companion(
+                "hooks",
+                lambda channel: _serve(channel, self._programs),
+                kind="the process that runs hooks",
+                # The end of the channel tells it of its parent's, and it has a program to end then; unless stopped.
+                farewell=signal.SIGCONT,
+            )
         except OSError as error:
             raise StartError(f"cannot start the process that runs hooks: {error.strerror}") from error
-        self._channel = ours
 
     def introduce(self, interface: str) -> None:
         """Tell the process which interface it will be, before anything comes from the network."""

@@ -129,11 +129,12 @@ class Keeper:
                     self._expect.append(Order(Task.EXPECT, key=datagram[-MAC_LENGTH:]))
                     self._order("inbound", self._expect[-1])
                 with contextlib.suppress(OSError):  # the link tries again
-                    self._cable.sock.sendto(datagram, endpoint.sockaddr(self._cable.sock.family))
+                    sock = self._cable.sock
+                    sock.sendto(datagram, socket.MSG_DONTWAIT, endpoint.sockaddr(sock.family))
             case actions.OpenReceive(index, cipher, key, until=until):
                 slot = self._free_slot()
                 self._cable.memory.inbound[Private.SESSION + slot] = 0
-                self._receive[index] = Order(Task.OPEN, cipher, index, slot, until, key=key)
+                self._receive[index] = Order(Task.OPEN, cipher, index, slot, int(until * 1e9), key=key)
                 self._order("inbound", self._receive[index])
             case actions.CloseReceive(index):
                 if self._receive.pop(index, None):
@@ -142,7 +143,7 @@ class Keeper:
                 self._sent += 1
                 slot = self._sent % SESSIONS
                 self._cable.memory.outbound[Private.SESSION + slot] = first
-                self._send = Order(Task.USE, cipher, index, slot, until, key=key)
+                self._send = Order(Task.USE, cipher, index, slot, int(until * 1e9), key=key)
                 self._order("outbound", self._send)
             case actions.StopSending():
                 self._send = None

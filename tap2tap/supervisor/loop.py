@@ -45,8 +45,7 @@ class Watch:
         """
         while not self._turn():
             for worker in self._workers:
-                if worker.tend():
-                    self._publisher.soon()
+                worker.tend()
             now = clock.now()
             if self._keeper and now >= min(self._keeper.deadline(), self._next_look):
                 self._keeper.tick()

@@ -18,7 +18,7 @@ from tap2tap.supervisor.child import Child, Loop
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.keeper import Keeper
 from tap2tap.supervisor.loop import Watch
-from tap2tap.supervisor.publisher import Publisher, publisher
+from tap2tap.supervisor.publisher import Publisher, published
 from tap2tap.supervisor.resolver import Lookups, Resolver
 from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.workers.inbound import inbound
@@ -37,15 +37,15 @@ def run(config: Config) -> int:
     log.setup("tap2tap supervisor")
     privileges.name_process("tap2tap:super")
     stop = Signals()
-    with contextlib.closing(Hooks(config.programs)) as hooks, contextlib.suppress(Interrupted), clear_limits():
+    with contextlib.closing(Hooks(config.programs)) as hooks, contextlib.suppress(Interrupted), explain_limits():
         hooks.start()
         log.unblock()  # not before: programs have standard error as it was
         with make_lookups(config) as lookups:
             privileges.leave_no_core()  # from here on there may be keys; the children above were forked without
             keys = read_keys(config.key) if config.key else None
-            remotes = lookups.first(stop) if lookups else []
-            with make_cable(config, remotes) as cable, publisher(cable.memory, identity(config)[0]) as publish:
-                return carry(cable, config, keys, hooks, lookups, publish, stop)
+            remotes = lookups.first(stop) if lookups else endpoint.resolve(*config.remote) if config.remote else []
+            with make_cable(config, remotes) as cable, published(cable.memory, identity(config)[0]) as publisher:
+                return carry(cable, config, keys, hooks, lookups, publisher, stop)
     return OK  # a stop signal came before it was up
 
 
@@ -55,7 +55,7 @@ def carry(
     keys: CableKeys | None,
     hooks: Hooks,
     lookups: Lookups | None,
-    publish: Publisher,
+    publisher: Publisher,
     stop: Signals,
 ) -> int:
     """Set the cable up, give up all privileges, and keep the workers running until a signal comes.
@@ -78,14 +78,14 @@ def carry(
         for worker in workers:
             worker.start()
         cable.memory.slots[Slot.STATE] = State.UP
-        publish.publish()
+        publisher.publish()
         announce(cable)
         if keeper:
             keeper.start()
-        Watch(cable, workers, stop, hooks, keeper, make_resolver(cable, lookups), publish).run()
+        Watch(cable, workers, stop, hooks, keeper, make_resolver(cable, lookups), publisher).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
-        publish.publish()
+        publisher.publish()
         for worker in workers:
             worker.end()
         code = close(hooks, cable, facts, stop)
@@ -93,7 +93,7 @@ def carry(
 
 
 @contextlib.contextmanager
-def clear_limits() -> Iterator[None]:
+def explain_limits() -> Iterator[None]:
     """Raise StartError, which names what to do, for an OSError by which the machine says that it has no more."""
     try:
         yield
@@ -120,8 +120,9 @@ def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
         log.debug("offloads", tap=",".join(offloads) or "none", socket="trains" if trains else "none")
         shared = memory.create()
         slots = shared.slots
-        netns = os.stat("/proc/self/ns/net")
-        slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
+        with contextlib.suppress(OSError):  # without /proc there is no `stats` either
+            netns = os.stat("/proc/self/ns/net")
+            slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
         slots[Slot.STARTED] = clock.now_ns()
         slots[Slot.MTU] = config.tap_mtu
         slots[Slot.PID] = os.getpid()
@@ -182,8 +183,8 @@ def make_keeper(cable: Cable, keys: CableKeys | None, hooks: Hooks, facts: Mappi
 
 @contextlib.contextmanager
 def make_lookups(config: Config) -> Iterator[Lookups | None]:
-    """Make what looks the remote's name up, where there is a remote, and see to its end. Raises StartError."""
-    if config.remote is None:
+    """Make what looks the remote's name up, where it is a name, and see to its end. Raises StartError."""
+    if config.remote is None or endpoint.is_address(config.remote[0]):
         yield None
         return
     with contextlib.closing(Lookups(*config.remote, identity(config))) as lookups:
@@ -192,7 +193,7 @@ def make_lookups(config: Config) -> Iterator[Lookups | None]:
 
 def make_resolver(cable: Cable, lookups: Lookups | None) -> Resolver | None:
     """Make what looks the remote's name up again, where it is a name."""
-    if lookups is None or cable.remote is None or lookups.fd < 0:
+    if lookups is None or cable.remote is None:
         return None
     return Resolver(lookups, cable.remote, lambda remote: endpoint.reaches(cable.sock, remote))
 

@@ -7,13 +7,15 @@ leaves by os._exit whatever happens.
 
 import os
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import NoReturn
 
 from tap2tap import log, privileges
-from tap2tap.errors import FAILURE
+from tap2tap.errors import FAILURE, OK
 from tap2tap.supervisor import signals
 
 
@@ -65,8 +67,8 @@ def start(
     life: Callable[[], int],
     keep: Collection[int] = (),
     *,
-    title: str = "",
     kind: str = "process",
+    title: str = "",
     identity: tuple[int, int] | None = None,
     farewell: signal.Signals = signal.SIGKILL,
 ) -> Process:
@@ -74,8 +76,8 @@ def start(
 
     It has the descriptors `keep` beside the first three and no other, becomes `identity` (uid and gid) for good where
     one is given, does not mind the stop signals (its parent sees to its end), and gets the signal `farewell` when its
-    parent dies. `role` begins its log lines, `title` is its name in ps, `kind` its name in the line that tells of an
-    exception. Raises OSError when the machine has no room for it.
+    parent dies. `role` begins its log lines, `title` is its name in ps, if not tap2tap:ROLE, and `kind` its name in the
+    line that tells of an exception. Raises OSError when the machine has no room for it.
     """
     parent = os.getpid()
     theirs, ours = (None, None) if privileges.kernel_ends_orphans() else os.pipe()
@@ -89,12 +91,34 @@ def start(
         raise
     else:
         if not pid:
-            _live(role, life, {*keep}, title or role, kind, identity, farewell, parent, theirs)
+            _live(role, life, {*keep}, title or f"tap2tap:{role}", kind, identity, farewell, parent, theirs)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     if theirs is not None:
         os.close(theirs)
     return Process(pid, ours)
+
+
+def companion(
+    role: str, serve: Callable[[socket.socket], int], *, kind: str, farewell: signal.Signals = signal.SIGKILL
+) -> tuple[socket.socket, Process]:
+    """Start a child that serves requests over a channel until it is closed; return it, the caller's to close.
+
+    The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def life() -> int:
+        with suppress(ConnectionError):  # the other end was closed with something unread in it
+            return serve(theirs)
+        return OK
+
+    with theirs:
+        try:
+            return ours, start(role, life, [theirs.fileno()], kind=kind, farewell=farewell)
+        except OSError:
+            ours.close()
+            raise
 
 
 def _live(

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tap2tap import clock, counters, log
-from tap2tap.counters import MAGIC, VERSION, Block, Slot
+from tap2tap.counters import Block, Slot
 from tap2tap.memory import Memory
 
 _IN_OPEN = 0x20
 
 EVERY = 1.0  # seconds from one copy to the next where it is not known whether anybody asks
-PAUSE = 0.01  # seconds at least
+PAUSE = 0.01  # seconds at least, however often it is opened
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -33,26 +33,20 @@ class Publisher:
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
-        """What to do when somebody opens the block; empty where that cannot be known."""
-        return {self._opened: self._asked} if self._opened >= 0 else {}
+        """What to do when somebody opens the block; empty where that cannot be known, or a copy is due anyway."""
+        return {self._opened: self._asked} if self._opened >= 0 and self.due == float("inf") else {}
 
     def _asked(self) -> None:
         with suppress(BlockingIOError):
             os.read(self._opened, 4096)
-        self.soon()
-
-    def soon(self) -> None:
-        """Publish at the next opportunity."""
-        if self._block:
-            self.due = self._last + PAUSE
+        self.due = self._last + PAUSE
 
     def publish(self) -> None:
         """Make a copy now."""
         if self._block is None:
             return
-        slots = self._memory.slots
         self._last = clock.now()
-        slots[Slot.MAGIC], slots[Slot.VERSION], slots[Slot.PUBLISHED] = MAGIC, VERSION, int(self._last * 1e9)
+        self._memory.slots[Slot.PUBLISHED] = clock.now_ns()
         self._block.write(self._memory.shown())
         self.due = self._last + EVERY if self._opened < 0 else float("inf")
 
@@ -74,12 +68,12 @@ def _watch(path: Path) -> int:
 
 
 @contextmanager
-def publisher(memory: Memory, owner: int, folder: Path = counters.FOLDER) -> Iterator[Publisher]:
+def published(memory: Memory, owner: int, folder: Path = counters.FOLDER) -> Iterator[Publisher]:
     """Publish `memory` until the end, as the uid `owner`; where there can be no block, that is a warning."""
     counters.sweep(folder)
     block = None
     try:
-        block = counters.create(memory.slots[Slot.NETNS_INODE], owner, folder)
+        block = counters.create(memory.shown(), owner, folder)
     except OSError as error:
         log.warning("tap2tap stats will not see this tunnel", folder=folder, error=error.strerror)
     result = Publisher(memory, block)

@@ -35,36 +35,29 @@ class Lookups:
     """The process that has one name looked up whenever it is asked, from the creation of this to `close`.
 
     It must be made before any key is read. `identity` is whom a lookup becomes; `find` is what it does, in `most`
-    seconds at the most. Addresses need no process. Raises StartError.
+    seconds at the most. `fd` is readable when there is an answer to `take`. Raises StartError.
     """
 
     def __init__(
         self, host: str, port: int, identity: Identity | None = None, find: Find | None = None, most: float = EVERY
     ) -> None:
         self._host, self._port = host, port
-        self.fd = -1  # readable when there is an answer
-        self.asked = False
-        if endpoint.is_address(host):
-            return
-        find = find or endpoint.resolve
+        what, work = f"looking up {host!r}", lambda: _packed((find or endpoint.resolve)(host, port))
         try:
-            self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._process = process.start(
-                    "names",
-                    lambda: _serve(theirs, f"looking up {host!r}", lambda: _packed(find(host, port)), identity, most),
-                    [theirs.fileno()],
-                    title="tap2tap:names",
-                    kind="the process that has names looked up",
-                )
+            self._channel, self._process = process.companion(
+                "names",
+                lambda channel: _serve(channel, what, work, identity, most),
+                kind="the process that has names looked up",
+            )
         except OSError as error:
-            raise StartError(f"looking up {host!r} failed: {error.strerror}") from error
+            raise StartError(f"{what} failed: {error.strerror}") from error
         self.fd = self._channel.fileno()
+        self.asked = self.gone = False
         self.ask()
 
     def ask(self) -> None:
         """Begin a lookup, if none is under way and there is anybody to do it."""
-        if self.fd >= 0 and not self.asked:
+        if not self.asked and not self.gone:
             with suppress(OSError):
                 self._channel.send(b"?", socket.MSG_DONTWAIT)
             self.asked = True
@@ -76,25 +69,21 @@ class Lookups:
         with suppress(OSError):
             answer = self._channel.recv(ANSWER)
         if not answer:
-            self.close()
+            self.gone = True
             raise StartError(f"{self._host!r} is not looked up any more: the process that does so is gone")
-        if found := read(aside.outcome("looking up the remote", answer), self._port):
+        if found := endpoints_in(aside.outcome(f"looking up {self._host!r}", answer), self._port):
             return found
         raise StartError(f"cannot resolve the remote {self._host!r}: the answer makes no sense: give an address")
 
     def first(self, stop: Signals) -> list[Endpoint]:
         """Wait for the answer of the start. Raises StartError, Interrupted."""
-        if self.fd < 0:
-            return endpoint.resolve(self._host, self._port)
         stop.wait(self.fd)
         return self.take()
 
     def close(self) -> None:
         """End the process, and a lookup under way with it. It may be another user's by now: the channel tells."""
-        if self.fd >= 0:
-            self.fd = -1
-            self._channel.close()
-            self._process.wait(PATIENCE)
+        self._channel.close()
+        self._process.wait(PATIENCE)
 
 
 def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], identity: Identity | None, most: float) -> int:
@@ -109,8 +98,7 @@ def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], identit
                 answer = task.take_raw() if task.fd in ready else aside.failure(f"{what} takes too long")
         except StartError as error:
             answer = aside.failure(str(error))
-        with suppress(BrokenPipeError):
-            channel.send(answer)
+        channel.send(answer)
     return OK
 
 
@@ -118,7 +106,7 @@ def _packed(found: Iterable[Endpoint]) -> bytes:
     return b"".join(map(endpoint.pack, found))
 
 
-def read(answer: bytes, port: int) -> list[Endpoint]:
+def endpoints_in(answer: bytes, port: int) -> list[Endpoint]:
     """The endpoints, at most MOST, in what a lookup answered; empty unless every one is as it should be."""
     pieces = [answer[at : at + _PACKED] for at in range(0, len(answer), _PACKED)][:MOST]
     found = [endpoint.unpack(piece) for piece in pieces if len(piece) == _PACKED]
@@ -134,6 +122,7 @@ class Resolver:
         self._lookups = lookups
         self._usable = usable
         self._next = 0.0
+        self._failing = False
 
     def look(self, now: float, heard: float) -> None:
         """Begin a lookup if one is due; `heard` is when the peer was last heard, or when the tunnel began."""
@@ -144,14 +133,17 @@ class Resolver:
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when the descriptor of the answers is readable; empty when none is to come."""
-        return {self._lookups.fd: self._take} if self._lookups.asked and self._lookups.fd >= 0 else {}
+        return {self._lookups.fd: self._take} if self._lookups.asked else {}
 
     def _take(self) -> None:
         try:
             answer = self._lookups.take()
         except StartError as error:
-            (log.debug if self._lookups.fd >= 0 else log.warning)(str(error))
+            if not self._failing:  # told once, however often it is tried
+                log.warning(str(error))
+            self._failing = True
             return
+        self._failing = False
         found = [each for each in answer if self._usable(each)]
         if found and self.known not in found:  # a name may have several addresses, and give them in any order
             log.info("the remote has another address", was=self.known, now=found[0])

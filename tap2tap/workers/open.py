@@ -24,6 +24,7 @@ from tap2tap.workers.handshakes import Handshakes
 from tap2tap.workers.peer import Address
 from tap2tap.workers.train import ROWS, Batch, Train, Trains
 
+_SAME_AGE = int(wire.SAME_AGE * 1e9)  # ns
 _DATA = (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED)
 _trains = lru_cache(64)(Trains)  # the same come again and again; hostile traffic may come in every shape
 
@@ -41,15 +42,14 @@ def _headers(batch: Batch, trains: Trains) -> list[wire.Bytes]:
 
 @dataclass(slots=True)
 class _Session:
-    """A session that the inbound worker accepts before `until`, seconds of the clock.
+    """A session that the inbound worker accepts before `until`, nanoseconds of the clock.
 
     `slot` holds the counter behind the newest that was accepted.
     """
 
     index: int
     slot: int
-    until: float
-    end: int  # the same in nanoseconds
+    until: int
     cipher: wire.Cipher
     nonces: wire.Nonces
     window: ReplayWindow
@@ -76,7 +76,7 @@ class SecureOpen:
         self._source = b""  # where it came from,
         self._heard = False  # whether any of it was authentic and fresh,
         self._newest = False  # whether that was the newest datagram so far,
-        self._now = 0.0  # and when that is
+        self._now = 0  # and when that is
 
     def open(self, batch: Batch, source: bytes) -> Batch | None:
         """Return the frames of the authentic, fresh datagrams of `batch`; None when there are none (counted).
@@ -91,21 +91,21 @@ class SecureOpen:
             self._geometry = Geometry(batch, frames)
         self._datagrams, self._source = batch, source
         self._heard = self._newest = False
-        self._now = clock.now()
+        self._now = clock.now_ns()
         if not self._whole(batch.trains):
             self._opened = []
             for train in batch.trains:
                 self._train(train)
             frames.trains = _trains(tuple(self._opened))
         if self._heard:
-            self._slots[Slot.PEER_HEARD] = int(self._now * 1e9)
+            self._slots[Slot.PEER_HEARD] = self._now
             if self._newest and source != self._peer.current():
                 store(self._slots, Slot.PEER, from_raw(source))
         return frames if fits(frames, self._longest, self._counts) else None
 
     def mail(self) -> None:
         """Carry out what the supervisor has ordered, and forget the keys of sessions that are over."""
-        now = clock.now()
+        now = clock.now_ns()
         for session in [each for each in self._sessions.values() if each.until <= now]:
             del self._sessions[session.index]
         for order in self._channel.orders():
@@ -119,19 +119,21 @@ class SecureOpen:
                     index=order.index,
                     slot=slot,
                     until=order.until,
-                    end=int(min(order.until, 1e9) * 1e9),
                     cipher=order.cipher,
                     nonces=wire.Nonces(order.cipher, ROWS),
                     window=ReplayWindow(start=self._counts[slot]),
                     aead=wire.aead(order.cipher, order.key),
                 )
-            else:
+            elif order.task is not Task.OPEN:
                 self._handshakes.obey(order)
 
     def _session(self, index: int) -> _Session | None:
         """The session of that index, unless it is over."""
         session = self._sessions.get(index)
-        return session if session is not None and self._now < session.until else None
+        if session is not None and self._now >= session.until:
+            del self._sessions[index]
+            return None
+        return session
 
     def _whole(self, trains: Trains) -> bool:
         """Open the whole batch at once, which is possible if all its counters count up, as they nearly always do.
@@ -249,9 +251,9 @@ class SecureOpen:
         """Note that everything up to counter `end` may have been accepted, and tell whoever must know."""
         self._counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
         self._heard = True
-        latest = self._counts[Private.LATEST] = max(session.end, self._counts[Private.LATEST])
+        latest = self._counts[Private.LATEST] = max(session.until, self._counts[Private.LATEST])
         # What was held back or overtaken says nothing of where the peer is now (docs/protocol.md, 3.2).
-        newest = session.window.next == end and session.end >= latest - wire.SAME_AGE * 1e9
+        newest = session.window.next == end and session.until >= latest - _SAME_AGE
         self._newest = self._newest or newest
         if not session.proved or end <= wire.CONTROL_COUNTERS:
             session.proved = self._channel.proved(session.index, from_raw(self._source), newest=newest)

@@ -38,7 +38,7 @@ class SecureSeal:
         self._index = 0
         self._slot = Private.SESSION
         self._next = 0  # counter
-        self._until = 0.0  # seconds of the clock, when the session may be used no longer
+        self._until = 0  # nanoseconds of the clock, when the session may be used no longer
         self._reminder = False
 
     def seal(self, batch: Batch) -> Batch | None:
@@ -46,9 +46,7 @@ class SecureSeal:
 
         The frames are rows of one size from the beginning of the batch on, each train's last one may be shorter.
         """
-        if self._channel.waiting():
-            self._mail()
-        self._expire()
+        self._obey()
         aead, counts, count = self._aead, self._counts, batch.trains.frames
         first = max(self._next, counts[self._slot])
         if aead is None or first + count > wire.REJECT_AFTER_MESSAGES:
@@ -82,17 +80,17 @@ class SecureSeal:
 
     def keepalive(self) -> Batch | None:
         """Return a sealed empty datagram when the supervisor has ordered one."""
-        if self._channel.waiting():
-            self._mail()
-        self._expire()
+        self._obey()
         if not self._reminder:
             return None
         self._reminder = False
         return self.seal(self._empty)
 
-    def _expire(self) -> None:
-        """Forget a key whose time is over, whether the supervisor has said so or not."""
-        if self._aead is not None and clock.now() >= self._until:
+    def _obey(self) -> None:
+        """Carry out what the supervisor has ordered; forget a key whose time is over, whether it has said so or not."""
+        if self._channel.waiting():
+            self._mail()
+        if self._aead is not None and clock.now_ns() >= self._until:
             self._aead = None
 
     def _mail(self) -> None:

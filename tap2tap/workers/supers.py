@@ -24,7 +24,7 @@ class Maker:
         self._tcp, self._check = layout.tcp, layout.check
         self._protocol = IPPROTO_TCP if layout.tcp else IPPROTO_UDP
         # Where the IP destination begins, and the least first byte of it that means many hosts: a UDP run is of one.
-        self._target, self._many = l3 + (16 if v4 else 24), 256 if layout.tcp else 224 if v4 else 255
+        self._target, self._many = l3 + (16 if v4 else 24), 224 if v4 else 255
         beginning = layout.mask()
         beginning[layout.length : layout.length + 2] = b"\xff\xff"
         if v4:
@@ -53,9 +53,9 @@ class Maker:
         at += first * size
         length = (frames - 1) * (size - hl) + (last if first + frames == count else size)
         frame = bytearray(buffer[at : at + hl])  # each run has its own: others are made before this one is written
-        if int.from_bytes(frame) & self._beginning != signature or frame[self._target] >= self._many:
+        if int.from_bytes(frame) & self._beginning != signature:
             return None
-        if frame[0] & 1 and not self._tcp:  # to an Ethernet group
+        if not self._tcp and (frame[0] & 1 or frame[self._target] >= self._many):  # an Ethernet group, an IP one
             return None
         if v4:
             words = _IP4.unpack_from(frame, l3)

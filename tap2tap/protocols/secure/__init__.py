@@ -1,8 +1,10 @@
 """The secure protocol: docs/protocol.md as code, without any I/O, clock or randomness of its own.
 
-    wire       the layout of datagrams and the AEAD; with `replay` and `mac`, all that a worker needs
+    wire       the layout of datagrams and the AEAD
     replay     which counters have been seen, a whole train at a time
     mac        the hash at the end of handshake datagrams: what a stranger's costs
+    mailbox    the channel between the supervisor and one worker
+    recent     what has been seen or said lately, in bounded memory
     noise      the Noise framework, as much of it as one handshake needs
     handshake  the messages of the handshake: build them, take them apart
     actions    what the link asks its supervisor to do, and what it is told
@@ -13,5 +15,5 @@
     presence   whether the peer is there, and where
     link       all of these together: the life of a cable
 
-A supervisor imports link and actions; workers import wire, replay and mac only.
+A supervisor imports link, actions and mailbox; workers import the first five, and so nothing of Noise or key files.
 """

@@ -11,17 +11,16 @@ new one, so:
   which no recordings can touch, be they many or few. So a handshake completes whatever is being replayed.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
 from tap2tap.protocols.secure.handshake import COOKIE_LENGTH, NO_COOKIE, cookie_in
 from tap2tap.protocols.secure.mac import MAC_LENGTH
+from tap2tap.protocols.secure.recent import Seen
 
 HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
 HANDSHAKE_BURST: Final = 5.0
-REMEMBERED: Final = 1024  # initiations, of each kind: more than a peer can make while a cookie lives
 COOKIE_LIFE: Final = 120.0  # seconds that a cookie is given out for; it is honoured for as long again, or longer
 
 
@@ -43,31 +42,6 @@ class TokenBucket:
             return False
         self._tokens -= 1
         return True
-
-
-class Seen:
-    """The last `size` distinct things, each told apart by some bytes."""
-
-    __slots__ = ("_order", "_size")
-
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._order: OrderedDict[bytes, None] = OrderedDict()
-        self._size = size
-
-    def add(self, thing: bytes) -> bool:
-        """Remember it; False if it was remembered already."""
-        if thing in self._order:
-            return False
-        self._order[thing] = None
-        if len(self._order) > self._size:
-            self._order.popitem(last=False)
-        return True
-
-    def __contains__(self, thing: bytes) -> bool:
-        return thing in self._order
-
-    def __len__(self) -> int:
-        return len(self._order)
 
 
 class Verdict(Enum):
@@ -123,20 +97,3 @@ class Gate:
         return (age < 2 * COOKIE_LIFE and cookie == self._cookie) or (
             age < COOKIE_LIFE and cookie == self._cookie_before
         )
-
-
-class Sparingly:
-    """Lets each kind of log line through once in `interval` seconds. Kinds are constants, so few."""
-
-    __slots__ = ("_interval", "_next")
-
-    def __init__(self, interval: float = 300.0) -> None:
-        self._interval = interval
-        self._next: dict[str, float] = {}
-
-    def allows(self, now: float, kind: str) -> bool:
-        """Tell whether such a line is due, and count it as written."""
-        if now < self._next.get(kind, float("-inf")):
-            return False
-        self._next[kind] = now + self._interval
-        return True

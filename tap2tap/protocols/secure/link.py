@@ -26,9 +26,9 @@ from tap2tap.keys import CableKeys
 from tap2tap.protocols.secure.actions import Action, Note, Send, SendKeepalive, Status, Timers, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.handshake import Identity, Offer
-from tap2tap.protocols.secure.limits import Sparingly
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.presence import Presence
+from tap2tap.protocols.secure.recent import Sparingly
 from tap2tap.protocols.secure.responder import Responder
 from tap2tap.protocols.secure.sessions import Kind, Session, Sessions
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response

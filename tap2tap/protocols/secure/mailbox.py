@@ -19,7 +19,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.memory import Private
 from tap2tap.protocols.secure.wire import Cipher
 
-_ORDER = struct.Struct("=BBIId?32s")  # task, cipher, index, slot, until, resumed, key
+_ORDER = struct.Struct("=BBIIQ?32s")  # task, cipher, index, slot, until, resumed, key
 _PROVED = b"P"
 _HANDSHAKE = b"H"
 _ENDPOINT = 1 + 24  # a letter, and a packed endpoint
@@ -42,7 +42,7 @@ class Task(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order, which a worker obeys until `until`, seconds of the clock of the tunnel (tap2tap.clock).
+    """One order, which a worker obeys until `until`, nanoseconds of the clock (tap2tap.clock).
 
     `slot` is where the counters of the session are kept: the number of a slot from Private.SESSION on. What stands
     there counts only if the session is `resumed` from the life of a dead worker.
@@ -52,7 +52,7 @@ class Order:
     cipher: Cipher = Cipher.CHACHA20_POLY1305
     index: int = 0
     slot: int = 0
-    until: float = float("inf")
+    until: int = 2**63 - 1
     resumed: bool = False
     key: bytes = field(default=bytes(32), repr=False)
 

@@ -28,7 +28,6 @@ HANDSHAKE_TYPES: Final = frozenset({TYPE_INITIATION, TYPE_RESPONSE, TYPE_CHALLEN
 INITIATION_LENGTH: Final = 100  # bytes
 RESPONSE_LENGTH: Final = 84
 CHALLENGE_LENGTH: Final = 36
-MAX_HANDSHAKE_LENGTH: Final = INITIATION_LENGTH  # a longer datagram of a handshake type is not one
 
 HEADER_LENGTH: Final = 8
 TAG_LENGTH: Final = 16
