@@ -1,0 +1,101 @@
+"""How much of what was sent still waits below the socket, and how much more may: a slow way out makes no long queue.
+
+Where the way out is slower than the way in, a queue grows up to the whole send buffer, and all that is sent later waits
+behind it: at 1 Mbit/s for a minute. So only so much is sent that what waits is no more than what has left in the last
+tenth of a second, or FEW datagrams, whichever is more. For that the rate of the link need not be known: what is
+allowed doubles as often as it has left, which on a fast link is at once, and nothing piles up when the link gets slow.
+"""
+
+import fcntl
+import socket
+import time
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from termios import TIOCOUTQ
+
+FEW = 64  # datagrams that may wait however slow the link is
+WINDOW = 0.1  # seconds
+_PAUSE = 0.0005  # seconds to wait when there is no room: on a fast link there is some by then
+_PAUSES = 8  # in a window: who does not read the tap on makes the queue there
+_MESSAGE = (
+    832  # bytes that a message is charged for besides its own (truesize in linux/skbuff.h); those of few are more
+)
+_HEADERS = 42  # bytes of a datagram on the wire besides its own: Ethernet, IPv4, UDP
+
+
+class Backlog:
+    """What waits of the datagrams sent by `sock`, which is borrowed.
+
+    `free` datagrams may be sent without asking, then `admit` is to be asked. `sent` is to be told of all.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.free = 0
+        self._fd = sock.fileno()
+        self._queued = array("i", [0])  # SIOCOUTQ, in linux/sockios.h another name of TIOCOUTQ, in bytes of truesize
+        self._messages = self._datagrams = self._length = 0  # sent since the last look
+        self._waiting: deque[tuple[int, int, int]] = deque()  # what is charged, datagrams, bytes on the wire
+        self._charged = self._few = self._bytes = 0  # the sums of it
+        self._left = self._left_before = 0  # bytes that have left in this window, and in the one before
+        self._since = 0.0  # when this window began
+        self._pauses = 0
+
+    def sent(self, messages: int, datagrams: int, length: int) -> None:
+        """Take note of messages that the kernel took, of so many datagrams and bytes in all."""
+        self.free -= datagrams
+        self._messages += messages
+        self._datagrams += datagrams
+        self._length += length
+
+    def admit(self, counts: Sequence[int], first: int, size: int) -> int:
+        """How many messages from number `first` on may be sent; message i has counts[i] datagrams of `size` bytes.
+
+        It may take a pause to find out, but never one that matters.
+        """
+        while True:
+            self._look()
+            self.free = FEW - self._few
+            room = max(self.free, (max(self._left, self._left_before) - self._bytes) // (size + _HEADERS))
+            admitted = 0
+            for count in islice(counts, first, None):
+                room -= count
+                if room < 0:
+                    break
+                admitted += 1
+            if admitted or not self._pauses:
+                return admitted
+            self._pauses -= 1
+            time.sleep(_PAUSE)
+
+    def _look(self) -> None:
+        """See what has left since the last look."""
+        waiting, now = self._waiting, time.monotonic()
+        if self._messages:
+            charge, wire = self._messages * _MESSAGE + self._length, self._length + self._datagrams * _HEADERS
+            waiting.append((charge, self._datagrams, wire))
+            self._charged += charge
+            self._few += self._datagrams
+            self._bytes += wire
+            self._messages = self._datagrams = self._length = 0
+        fcntl.ioctl(self._fd, TIOCOUTQ, self._queued)
+        queued = self._queued[0]
+        while waiting and self._charged > queued:
+            charge, datagrams, wire = waiting.popleft()
+            still = queued - (self._charged - charge)
+            self._charged -= charge
+            self._few -= datagrams
+            self._bytes -= wire
+            self._left += wire
+            if still > 0:  # a part of it waits
+                part = still, -(-datagrams * still // charge), -(-wire * still // charge)
+                waiting.appendleft(part)
+                self._charged += part[0]
+                self._few += part[1]
+                self._bytes += part[2]
+                self._left -= part[2]
+        elapsed = now - self._since
+        if elapsed >= WINDOW:
+            self._left_before, self._left = int(self._left * WINDOW / elapsed), 0
+            self._since, self._pauses = now, _PAUSES
