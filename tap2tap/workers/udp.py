@@ -4,38 +4,30 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from itertools import groupby
 from math import inf
-from operator import itemgetter
+from socket import MSG_DONTWAIT
 
 from tap2tap import log
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.endpoint import SockAddr, from_raw
 from tap2tap.workers.backlog import Backlog
+from tap2tap.workers.bounds import bounded, one, several
 from tap2tap.workers.mmsg import Incoming, Outgoing
-from tap2tap.workers.train import MAX_SEGMENTS, ROOM, ROWS, STRIDE, TRAINS, Batch, Train, Trains
+from tap2tap.workers.train import MAX_SEGMENTS, ROOM, STRIDE, TRAINS, Batch, Train, Trains
 
-_SEND_DROPS = {
-    errno.ENETUNREACH: Drop.UNREACHABLE,
-    errno.EHOSTUNREACH: Drop.UNREACHABLE,
-    errno.EHOSTDOWN: Drop.UNREACHABLE,
-    errno.ENETDOWN: Drop.UNREACHABLE,
-    errno.ENODEV: Drop.UNREACHABLE,
-    errno.ENXIO: Drop.UNREACHABLE,
-    errno.EADDRNOTAVAIL: Drop.UNREACHABLE,
-    errno.ENONET: Drop.UNREACHABLE,
-    errno.EINVAL: Drop.UNREACHABLE,  # a blackhole
-    errno.ECONNREFUSED: Drop.REFUSED,
-    errno.EPERM: Drop.NOT_PERMITTED,
-    errno.EACCES: Drop.NOT_PERMITTED,
-    errno.ENOBUFS: Drop.NO_BUFFERS,
-    errno.ENOMEM: Drop.NO_BUFFERS,
-    errno.EAGAIN: Drop.NO_BUFFERS,
-    errno.EMSGSIZE: Drop.TOO_LONG,
-}
-_OURS = (errno.EBADF, errno.ENOTSOCK, errno.EFAULT)  # faults of this program, not of the network
 _FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
+_REASONS = {
+    Drop.UNREACHABLE: (
+        *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ENONET, errno.EADDRNOTAVAIL),
+        *(errno.ENODEV, errno.ENXIO, errno.EINVAL),  # the last: a blackhole
+    ),
+    Drop.REFUSED: (errno.ECONNREFUSED,),
+    Drop.NOT_PERMITTED: (errno.EPERM, errno.EACCES),
+    Drop.NO_BUFFERS: _FULL,
+    Drop.TOO_LONG: (errno.EMSGSIZE,),
+}
+_SEND_DROPS = {number: reason for reason, numbers in _REASONS.items() for number in numbers}
+_OURS = (errno.EBADF, errno.ENOTSOCK, errno.EFAULT)  # faults of this program, not of the network
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ECONNREFUSED)  # for a train or anything else
 _FOR_LENGTH = (errno.EMSGSIZE, errno.EINVAL)  # a segment exceeds the MTU of the route
 
@@ -131,7 +123,7 @@ class Sender:
         Python's own call is the shorter way, as there is nothing to set up.
         """
         at, size, _, _ = train
-        self._sendto(batch.buffer[at : at + size], socket.MSG_DONTWAIT, self._name)
+        self._sendto(batch.buffer[at : at + size], MSG_DONTWAIT, self._name)
         self._backlog.sent(1, 1, size)
 
     def _send(
@@ -141,8 +133,8 @@ class Sender:
 
         `refuse` hears of each that the kernel would not take, and says whether to go on.
         """
-        done, end, backlog = 0, len(counts), self._backlog
-        free = sum(counts) <= backlog.free
+        done, end, backlog, frames = 0, len(counts), self._backlog, sum(counts)
+        free = frames <= backlog.free
         while done < end:
             some = end - done if free else backlog.admit(counts, done, size)
             if not some:
@@ -158,7 +150,7 @@ class Sender:
                 if not refuse(done - 1, error):
                     break
                 continue
-            datagrams = sum(counts[done : done + sent])
+            datagrams = frames if sent == end else sum(counts[done : done + sent])
             backlog.sent(sent, datagrams, datagrams * size)
             done += sent
         return done
@@ -251,50 +243,14 @@ class Receiver:
                 raise
             return None  # the time is over, ICMP had something to say of an earlier send, or there is no memory
         if count == 1:
-            trains, bounded = _one(*messages.take_one())
+            trains, whole = one(*messages.take_one())
         else:
-            trains, bounded = _trains(*messages.take(count))
-            bounded = bounded and messages.one_source(count)
+            trains, whole = several(*messages.take(count))
+            whole = whole and messages.one_source(count)
         source = messages.source(0)
-        if bounded:
+        if whole:
             self.batch.trains = trains
             return source
-        self._more = _bounded([(messages.source(number), train) for number, train in enumerate(trains)])
+        self._more = bounded([(messages.source(number), train) for number, train in enumerate(trains)])
         source, self.batch.trains = next(self._more)
         return source
-
-
-@lru_cache(128)  # hostile traffic may come in every shape
-def _one(length: int, segment: int) -> tuple[Trains, bool]:
-    return _trains((length,), (segment,))
-
-
-@lru_cache(128)
-def _trains(lengths: tuple[int, ...], segments: tuple[int, ...]) -> tuple[Trains, bool]:
-    """The trains in the slots of a batch, one a slot, and whether they are within its bounds.
-
-    Given are the bytes of each, and of each of its datagrams but the last; 0: there is but one.
-    """
-    trains = []
-    for slot, (length, segment) in enumerate(zip(lengths, segments, strict=True)):
-        size = min(segment, length) or length
-        count = -(-length // size) if size else 1
-        trains.append(Train(slot * STRIDE, size, count, length - size * (count - 1)))
-    found = Trains(trains)
-    return found, found.frames <= ROWS and all([train.count <= MAX_SEGMENTS for train in found])
-
-
-def _bounded(came: Iterable[tuple[bytes, Train]]) -> Iterator[tuple[bytes, Trains]]:
-    """Divide trains, each with its source, into batches, one after the other: there may be a great many."""
-    for source, group in groupby(came, itemgetter(0)):
-        some: list[Train] = []
-        rows = 0
-        for _, (at, size, count, last) in group:
-            for first in range(0, count, MAX_SEGMENTS):
-                part = min(MAX_SEGMENTS, count - first)
-                if rows + part > ROWS:
-                    yield source, Trains(some)
-                    some, rows = [], 0
-                some.append(Train(at + first * size, size, part, last if first + part == count else size))
-                rows += part
-        yield source, Trains(some)
