@@ -16,7 +16,7 @@ from itertools import islice
 from termios import TIOCOUTQ
 
 FEW = 64  # datagrams that may wait however slow the link is
-WINDOW = 0.08  # seconds: a tenth, and what cannot be measured well
+WINDOW = 0.075  # seconds: less than a tenth, as messages are not of one size nor looks regular
 _PAUSE = 0.0005  # seconds to wait when there is no room: on a fast link there is some by then
 _PAUSES = 6  # in a window: who does not read the tap on makes the queue there
 # What a message is charged for at least (truesize in linux/skbuff.h), and how much of that is room for its own bytes.
@@ -38,7 +38,7 @@ class Backlog:
         self._waiting: deque[tuple[int, int, int]] = deque()  # what is charged, datagrams, bytes on the wire
         self._charged = self._few = self._bytes = 0  # the sums of it
         self._left = self._left_before = 0  # bytes that have left in this window, and in the one before
-        self._since = 0.0  # when this window began
+        self._since = self._looked = 0.0  # when this window began, and when the last look was
         self._pauses = 0
 
     def sent(self, messages: int, datagrams: int, length: int) -> None:
@@ -70,7 +70,7 @@ class Backlog:
 
     def _look(self) -> None:
         """See what has left since the last look."""
-        waiting, now = self._waiting, time.monotonic()
+        waiting, now, gone = self._waiting, time.monotonic(), 0
         if self._messages:
             charge = self._messages * _MESSAGE + max(0, self._length - self._messages * _ROOM)
             wire = self._length + self._datagrams * _HEADERS
@@ -83,19 +83,22 @@ class Backlog:
         queued = self._queued[0]
         while waiting and self._charged > queued:
             charge, datagrams, wire = waiting.popleft()
-            still = queued - (self._charged - charge)
             self._charged -= charge
             self._few -= datagrams
             self._bytes -= wire
-            self._left += wire
+            gone += wire
+            still = queued - self._charged
             if still > 0:  # a part of it waits
-                part = still, -(-datagrams * still // charge), -(-wire * still // charge)
-                waiting.appendleft(part)
-                self._charged += part[0]
-                self._few += part[1]
-                self._bytes += part[2]
-                self._left -= part[2]
-        elapsed = now - self._since
-        if elapsed >= WINDOW:
-            self._left_before, self._left = int(self._left * WINDOW / elapsed), 0
+                datagrams, wire = -(-datagrams * still // charge), -(-wire * still // charge)
+                waiting.appendleft((still, datagrams, wire))
+                self._charged += still
+                self._few += datagrams
+                self._bytes += wire
+                gone -= wire
+        self._left += gone
+        if now - self._since >= WINDOW:
+            # What left before the last look is of no account if that is long ago.
+            left, since = (gone, self._looked) if now - self._looked >= WINDOW else (self._left, self._since)
+            self._left, self._left_before = 0, int(left * WINDOW / (now - since))
             self._since, self._pauses = now, _PAUSES
+        self._looked = now
