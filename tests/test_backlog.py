@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,14 +26,15 @@ FEW = 64
 class Link:
     """A device that sends `rate` bytes a second, from a queue of messages as the kernel charges for them.
 
-    `cuts`: it cuts trains up before they wait.
+    `cuts`: it cuts trains up before they wait. Whoever sleeps does so for `oversleeps` seconds more than asked.
     """
 
-    def __init__(self, rate: float, *, cuts: bool) -> None:
+    def __init__(self, rate: float, *, cuts: bool, oversleeps: float = 0) -> None:
         self.rate = rate
         self.now = 1000.0
         self.sent = 0.0
         self._cuts = cuts
+        self._oversleeps = oversleeps
         self._queue: deque[tuple[int, int]] = deque()  # charge, bytes on the wire
         self._charged = self._bytes = 0  # the sums of it
         self._spare = 0.0  # bytes of the first message that have left already
@@ -40,7 +42,7 @@ class Link:
     @contextmanager
     def connected(self) -> Iterator[Backlog]:
         """The backlog of a socket on this link."""
-        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.wait)
+        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=lambda pause: self.wait(pause + self._oversleeps))
         with (
             mock.patch.object(backlog, "time", clock),
             mock.patch.object(backlog, "fcntl", SimpleNamespace(ioctl=self._ioctl)),
@@ -170,12 +172,25 @@ def test_whoever_sends_now_and_then_is_never_refused_for_long(
         assert link.offer(measure, [FEW], 1472) == 0
 
 
-def test_a_queue_that_does_not_move_takes_few_and_costs_no_time() -> None:
-    link = Link(0, cuts=False)
+@given(st.sampled_from((1e8, 1e9, 1e10)), SIZES, st.integers(1, 64))
+@settings(max_examples=20)
+def test_a_burst_after_silence_passes_where_the_link_is_fast(rate: float, size: int, count: int) -> None:
+    link = Link(rate / 8, cuts=True)
+    with link.connected() as measure:
+        for _ in range(5):
+            since = link.now
+            assert link.offer(measure, [count] * (200 // count), size) == 0
+            assert link.now - since < 0.02
+            link.wait(0.5)
+
+
+@pytest.mark.parametrize("oversleeps", [0, 0.02])
+def test_a_queue_that_does_not_move_takes_few_and_costs_no_time(oversleeps: float) -> None:
+    link = Link(0, cuts=False, oversleeps=oversleeps)
     with link.connected() as measure:
         dropped, before = 0, link.now
         for _ in range(1000):
             dropped += link.offer(measure, [1] * 8, 1472)
             link.wait(0.001)
         assert dropped == 8000 - FEW
-        assert link.now - before < 1.1  # of which 1.0 is ours
+        assert link.now - before < 1.1 + 15 * oversleeps  # of which 1.0 is ours

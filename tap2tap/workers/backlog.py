@@ -18,7 +18,7 @@ from termios import TIOCOUTQ
 FEW = 64  # datagrams that may wait however slow the link is
 WINDOW = 0.075  # seconds: less than a tenth, as messages are not of one size nor looks regular
 _PAUSE = 0.0005  # seconds to wait when there is no room: on a fast link there is some by then
-_PAUSES = 6  # in a window: who does not read the tap on makes the queue there
+_PATIENCE = WINDOW / 5  # seconds of pauses in a window; such in which nothing leaves count six times
 # What a message is charged for at least (truesize in linux/skbuff.h), and how much of that is room for its own bytes.
 _MESSAGE, _ROOM = 832, 300
 _HEADERS = 42  # bytes of a datagram on the wire besides its own: Ethernet, IPv4, UDP
@@ -39,7 +39,7 @@ class Backlog:
         self._charged = self._few = self._bytes = 0  # the sums of it
         self._left = self._left_before = 0  # bytes that have left in this window, and in the one before
         self._since = self._looked = 0.0  # when this window began, and when the last look was
-        self._pauses = 0
+        self._patience = 0.0
 
     def sent(self, messages: int, datagrams: int, length: int) -> None:
         """Take note of messages that the kernel took, of so many datagrams and bytes in all."""
@@ -51,10 +51,10 @@ class Backlog:
     def admit(self, counts: Sequence[int], first: int, size: int) -> int:
         """How many messages from number `first` on may be sent; message i has counts[i] datagrams of `size` bytes.
 
-        It may take a pause to find out, but never one that matters.
+        It may wait for room, but at most a fifth of the time, and hardly where nothing leaves: to read the tap on.
         """
+        self._look()
         while True:
-            self._look()
             self.free = FEW - self._few
             room = max(self.free, (max(self._left, self._left_before) - self._bytes) // (size + _HEADERS))
             admitted = 0
@@ -63,13 +63,15 @@ class Backlog:
                 if room < 0:
                     break
                 admitted += 1
-            if admitted or not self._pauses:
+            if admitted or self._patience <= 0:
                 return admitted
-            self._pauses -= 1
+            patience, before = self._patience, self._looked
             time.sleep(_PAUSE)
+            gone = self._look()
+            self._patience = patience - (self._looked - before) * (1 if gone else 6)
 
-    def _look(self) -> None:
-        """See what has left since the last look."""
+    def _look(self) -> int:
+        """See what has left since the last look, and return it in bytes."""
         waiting, now, gone = self._waiting, time.monotonic(), 0
         if self._messages:
             charge = self._messages * _MESSAGE + max(0, self._length - self._messages * _ROOM)
@@ -81,6 +83,10 @@ class Backlog:
             self._messages = self._datagrams = self._length = 0
         fcntl.ioctl(self._fd, TIOCOUTQ, self._queued)
         queued = self._queued[0]
+        if waiting and queued > self._charged:  # the newest were charged for more than that: they were cut up, say
+            charge, datagrams, wire = waiting.pop()
+            waiting.append((charge + queued - self._charged, datagrams, wire))
+            self._charged = queued
         while waiting and self._charged > queued:
             charge, datagrams, wire = waiting.popleft()
             self._charged -= charge
@@ -100,5 +106,6 @@ class Backlog:
             # What left before the last look is of no account if that is long ago.
             left, since = (gone, self._looked) if now - self._looked >= WINDOW else (self._left, self._since)
             self._left, self._left_before = 0, int(left * WINDOW / (now - since))
-            self._since, self._pauses = now, _PAUSES
+            self._since, self._patience = now, _PATIENCE
         self._looked = now
+        return gone
