@@ -117,6 +117,18 @@ def test_a_way_out_that_is_stuck_is_no_hang(lab: Lab, kind: str, tmp_path: Path)
         assert (outbound["restarts"], outbound["pid"]) == (0, pid)
 
 
+def test_the_successor_of_a_killed_worker_knows_what_waits(lab: Lab, tmp_path: Path) -> None:
+    with cable(lab, "datagrams", tmp_path) as (client, _):
+        shape(lab.left, "1kbit")
+        with flood(lab.left, 1400, 1e7):
+            for lives in range(1, 4):
+                most = dropped(client) + 100
+                wait_for(lambda: dropped(client) > most, 30, "drops")  # noqa: B023
+                assert queued(lab.left) <= 64 * 1600 + 10_000
+                pid = client.kill_worker("outbound")
+                assert client.wait_replaced("outbound", pid)["restarts"] == lives
+
+
 @KINDS
 def test_tcp_finds_its_rate_on_a_slow_link(lab: Lab, kind: str, tmp_path: Path) -> None:
     with cable(lab, kind, tmp_path) as (client, _):

@@ -83,8 +83,11 @@ class Backlog:
             self._messages = self._datagrams = self._length = 0
         fcntl.ioctl(self._fd, TIOCOUTQ, self._queued)
         queued = self._queued[0]
-        if waiting and queued > self._charged:  # the newest were charged for more than that: they were cut up, say
-            charge, datagrams, wire = waiting.pop()
+        if queued > self._charged:
+            if not waiting:  # from before our time
+                waiting.append((0, min(FEW, queued // _MESSAGE), queued))
+                self._few, self._bytes = waiting[0][1:]
+            charge, datagrams, wire = waiting.pop()  # the newest were charged for more: they were cut up, say
             waiting.append((charge + queued - self._charged, datagrams, wire))
             self._charged = queued
         while waiting and self._charged > queued:

@@ -160,13 +160,11 @@ class Sender:
         train = self._batch.trains[number]
         self._refused = True
         if train.count == 1 or error.errno in _NO_WAY:
-            self._drop(error, train.count)
-            return True
+            return self._drop(error, train.count)
         try:
             self._send_one(self._batch, train)
         except OSError as another:
-            self._drop(another, train.count)
-            return another.errno not in _FULL
+            return self._drop(another, train.count)
         self._counts[Count.FALLBACKS] += 1
         self._switch_off(train.size if error.errno in _FOR_LENGTH else 0, error)
         at, size, count, last = train
@@ -196,16 +194,17 @@ class Sender:
         return True
 
     def _refuse_datagram(self, _: int, error: OSError) -> bool:
-        self._drop(error, 1)
-        return True
+        return self._drop(error, 1)
 
     def _no_room(self, trains: Iterable[Train]) -> None:
         self._counts[Count.DROPPED + Drop.NO_BUFFERS] += sum([train.count for train in trains])
 
-    def _drop(self, error: OSError, datagrams: int) -> None:
+    def _drop(self, error: OSError, datagrams: int) -> bool:
+        """Count datagrams as dropped; whether there is any use in sending more."""
         if error.errno in _OURS:
             raise error
         self._counts[Count.DROPPED + _SEND_DROPS.get(error.errno or 0, Drop.OTHER)] += datagrams
+        return error.errno not in _FULL
 
 
 class Receiver:
