@@ -118,10 +118,7 @@ class Sender:
             self._drop(error, 1)
 
     def _send_one(self, batch: Batch, train: Train) -> None:
-        """Send the first datagram of a train. Raises OSError.
-
-        Python's own call is the shorter way, as there is nothing to set up.
-        """
+        """Send the first datagram of a train; Python's own call has nothing to set up. Raises OSError."""
         at, size, _, _ = train
         self._sendto(batch.buffer[at : at + size], MSG_DONTWAIT, self._name)
         self._backlog.sent(1, 1, size)
@@ -187,14 +184,11 @@ class Sender:
             for number in range(some):
                 length = size if first + number < count - 1 else last
                 self._datagrams.put(number, at + (first + number) * size, length, 0)
-            done = self._send(self._datagrams, _ONES[:some], size, self._refuse_datagram)
+            done = self._send(self._datagrams, _ONES[:some], size, lambda _, error: self._drop(error, 1))
             if done < some:
                 self._counts[Count.DROPPED + Drop.NO_BUFFERS] += count - first - done
                 return False
         return True
-
-    def _refuse_datagram(self, _: int, error: OSError) -> bool:
-        return self._drop(error, 1)
 
     def _no_room(self, trains: Iterable[Train]) -> None:
         self._counts[Count.DROPPED + Drop.NO_BUFFERS] += sum([train.count for train in trains])
