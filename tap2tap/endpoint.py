@@ -25,7 +25,6 @@ IP_PMTUDISC_DONT = 0
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
-SEND_TIMEOUT = 1  # seconds that a full send buffer may hold up who does not send with MSG_DONTWAIT
 RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop
 
 _SOCKADDR_IN = struct.Struct("@H2s4s8x")  # family, port, address
@@ -219,8 +218,7 @@ def _tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
         except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
-    for option, timeout in ((socket.SO_SNDTIMEO, SEND_TIMEOUT), (socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)):
-        set_timeout(sock, option, timeout)
+    set_timeout(sock, socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)
     with contextlib.suppress(OSError):
         # A frame longer than the path must arrive all the same, in fragments: never set Don't Fragment (IPv6 has
         # no such bit: the kernel fragments to the path MTU that it has learnt).

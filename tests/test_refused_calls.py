@@ -49,6 +49,8 @@ PROTECTION = "tap2tap supervisor: warning: the kernel refuses some protection re
     [
         ("close_range", []),
         ("pidfd_open", []),
+        ("inotify_init1", []),
+        ("inotify_add_watch", []),
         ("sched_getaffinity", []),
         ("sched_setaffinity", [UNPINNED.format(role) for role in ("inbound", "inbound", "outbound")]),  # a line a life
         ("sched_setscheduler", []),
@@ -81,6 +83,14 @@ def test_a_refused_call_has_its_way_round_or_one_clear_line(
             assert len(told) == len(said), tunnel.log
             assert all(line.startswith(words) for line, words in zip(told, said, strict=True)), told
             assert tunnel.stop() == 0
+
+
+@pytest.mark.parametrize("call", ["sendmmsg", "recvmmsg"])
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_a_call_that_there_is_no_way_round_ends_the_start_with_one_line(lab: Lab, call: str, error: str) -> None:
+    done = tap2tap(host=lab.left, prefix=refusing(f"{call}:{error}"))
+    mistake(done, 1, rf"{call}\(2\) is refused by this kernel or container")
+    assert not lab.left.has_link("tap0")
 
 
 def test_without_affinity_all_cpus_are_allowed(lab: Lab) -> None:

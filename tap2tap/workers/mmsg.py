@@ -5,6 +5,7 @@ datagram that is as much work as all the rest. Layouts are those of linux/socket
 """
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -51,6 +52,17 @@ _STEP = ctypes.sizeof(_Message)
 _WORD = ctypes.sizeof(ctypes.c_size_t)
 _WORDS = _STEP // _WORD  # from one message to the next
 _CONTROL_WORD = _Header.control_length.offset // _WORD
+
+
+def refused(sock: socket.socket) -> str | None:
+    """The name of one of the two calls that the kernel, or a filter of a container, refuses; None if both work."""
+    for name, work in (
+        ("sendmmsg", lambda: _sendmmsg(sock.fileno(), None, 0, 0)),
+        ("recvmmsg", lambda: _recvmmsg(sock.fileno(), None, 0, _MSG_WAITFORONE, None)),
+    ):
+        if work() < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+            return name
+    return None
 
 
 class Messages:
@@ -101,8 +113,11 @@ class Outgoing(Messages):
         self._words[number * _WORDS + _CONTROL_WORD] = _CONTROL_SPACE if segment else 0
 
     def send(self, first: int, end: int) -> int:
-        """Send messages first, ..., end - 1, as many as go, and return their number. Raises OSError if that is none."""
-        done: int = _sendmmsg(self._fd, self._at[first], end - first, 0)
+        """Send messages first, ..., end - 1, as many as go, and return their number. Raises OSError if that is none.
+
+        It does not wait for room in the send buffer.
+        """
+        done: int = _sendmmsg(self._fd, self._at[first], end - first, socket.MSG_DONTWAIT)
         if done < 0:
             _fail()
         return done
