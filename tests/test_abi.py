@@ -101,6 +101,5 @@ def test_a_timeout_is_what_this_kernel_keeps() -> None:
 
 def test_the_socket_of_a_tunnel_waits_for_a_second_and_no_longer() -> None:
     with endpoint.open_socket("127.0.0.1", 0) as sock:
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            kept = sock.getsockopt(socket.SOL_SOCKET, option, 16)
-            assert kept == (1).to_bytes(len(kept) // 2, sys.byteorder) + bytes(len(kept) // 2)
+        kept = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+        assert kept == (1).to_bytes(len(kept) // 2, sys.byteorder) + bytes(len(kept) // 2)

@@ -56,12 +56,11 @@ _CONTROL_WORD = _Header.control_length.offset // _WORD
 
 def refused(sock: socket.socket) -> str | None:
     """The name of one of the two calls that the kernel, or a filter of a container, refuses; None if both work."""
-    for name, work in (
-        ("sendmmsg", lambda: _sendmmsg(sock.fileno(), None, 0, 0)),
-        ("recvmmsg", lambda: _recvmmsg(sock.fileno(), None, 0, _MSG_WAITFORONE, None)),
-    ):
-        if work() < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EPERM, errno.EACCES):
-            return name
+    refusals = errno.ENOSYS, errno.EPERM, errno.EACCES
+    if _sendmmsg(sock.fileno(), None, 0, 0) < 0 and ctypes.get_errno() in refusals:
+        return "sendmmsg"
+    if _recvmmsg(sock.fileno(), None, 0, _MSG_WAITFORONE, None) < 0 and ctypes.get_errno() in refusals:
+        return "recvmmsg"
     return None
 
 
