@@ -92,7 +92,7 @@ def test_a_frame_that_no_datagram_holds_is_dropped_as_too_long() -> None:
         (None, Drop.UNREACHABLE),  # no route at all
         ("unreachable", Drop.UNREACHABLE),
         ("prohibit", Drop.NOT_PERMITTED),
-        ("blackhole", Drop.OTHER),  # EINVAL
+        ("blackhole", Drop.UNREACHABLE),  # EINVAL
     ],
 )
 def test_a_refused_send_is_a_counted_drop_and_no_more(alone: Host, kind: str | None, reason: Drop) -> None:

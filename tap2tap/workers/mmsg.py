@@ -101,8 +101,11 @@ class Outgoing(Messages):
         self._words[number * _WORDS + _CONTROL_WORD] = _CONTROL_SPACE if segment else 0
 
     def send(self, first: int, end: int) -> int:
-        """Send messages first, ..., end - 1, as many as go, and return their number. Raises OSError if that is none."""
-        done: int = _sendmmsg(self._fd, self._at[first], end - first, 0)
+        """Send messages first, ..., end - 1, as many as go, and return their number. Raises OSError if that is none.
+
+        It does not wait for room in the send buffer.
+        """
+        done: int = _sendmmsg(self._fd, self._at[first], end - first, socket.MSG_DONTWAIT)
         if done < 0:
             _fail()
         return done
