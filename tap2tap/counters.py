@@ -237,7 +237,7 @@ def _remove(path: Path) -> None:
 
 
 def _files(folder: Path, which: str = "*") -> Iterator[tuple[Path, int]]:
-    """The files of a block's name and length, each open until the next is asked for. Anyone may put one there."""
+    """The files of a block's name, none too short, each open until the next is asked for. Anyone may put one there."""
     for path in sorted(folder.glob(f"{PREFIX}{which}/{NAME}")):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -245,7 +245,7 @@ def _files(folder: Path, which: str = "*") -> Iterator[tuple[Path, int]]:
             continue
         try:
             status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode) and status.st_size == SLOTS * 8:
+            if stat.S_ISREG(status.st_mode) and status.st_size >= SLOTS * 8:
                 yield path, fd
         finally:
             os.close(fd)

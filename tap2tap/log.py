@@ -118,9 +118,7 @@ def _put(data: bytes) -> int:
         finally:
             sock.detach()
     if _may_fill(mode):
-        poll = select.poll()
-        poll.register(_FD, select.POLLOUT)
-        if not poll.poll(0):
+        if not select.select((), (_FD,), (), 0)[1]:
             raise BlockingIOError
     return os.write(_FD, data)
 

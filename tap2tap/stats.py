@@ -14,7 +14,7 @@ import psutil
 from tap2tap import clock, counters, endpoint
 from tap2tap.arguments import Parser
 from tap2tap.counters import Count, Counts, Drop, Link, Reading, Slot, State
-from tap2tap.errors import OK, NoTunnelError
+from tap2tap.errors import OK, NoTunnelError, Tap2tapError
 from tap2tap.render import render
 
 DESCRIPTION = """\
@@ -96,7 +96,10 @@ def _show(options: argparse.Namespace) -> int:
 
 def read(netns: str | None = "/proc/self/ns/net") -> list[Facts]:
     """Read the tunnels of a network namespace, or of every one (None), sorted by interface."""
-    status = os.stat(netns) if netns else None
+    try:
+        status = os.stat(netns) if netns else None
+    except OSError as error:
+        raise Tap2tapError(f"cannot tell which network namespace this is: {netns}: {error.strerror}") from error
     found = [
         describe(block)
         for block in counters.live(netns=status.st_ino if status else None)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,7 @@ settings.load_profile("untimed")
 def pytest_configure() -> None:
     """Become the parent of every orphan below this process: a process that a test lost sight of is still found."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite may have been started by nohup(1); a tunnel heeds that
 
 
 def lacking(what: str) -> NoReturn:

@@ -60,6 +60,12 @@ def cut(path: Path) -> None:
     os.truncate(path, 0)
 
 
+def grow(path: Path) -> None:
+    """More than there should be."""
+    with path.open("ab") as file:
+        file.write(b"\xff" * 5000)
+
+
 def drop(path: Path) -> None:
     """It is gone, and so is its folder."""
     path.unlink()
@@ -75,7 +81,7 @@ def test_no_process_of_the_tunnels_uid_can_change_it_or_what_the_tunnel_goes_by(
             assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == ""
 
 
-@pytest.mark.parametrize("harm", [garble, go_back, cut, drop])
+@pytest.mark.parametrize("harm", [garble, go_back, cut, grow, drop])
 def test_whatever_becomes_of_the_file_nothing_happens_to_the_tunnel(lab: Lab, harm: Callable[[Path], None]) -> None:
     with joined(lab.left, lab.right) as (client, server):
         pids = [process.pid for end in (client, server) for process in end.descendants()]
@@ -89,9 +95,10 @@ def test_whatever_becomes_of_the_file_nothing_happens_to_the_tunnel(lab: Lab, ha
             assert end.stop() == 0
 
 
-def test_what_was_written_into_the_file_is_gone_at_the_next_look(lab: Lab) -> None:
+@pytest.mark.parametrize("harm", [garble, go_back, grow])
+def test_what_was_written_into_the_file_is_gone_at_the_next_look(lab: Lab, harm: Callable[[Path], None]) -> None:
     with Tunnel(lab.left, "--remote", lab.right.ipv4) as tunnel:
-        garble(tunnel.block())
+        harm(tunnel.block())
         wait_for(lambda: tunnel.stats()["mtu"] == 1458, what="renewed block")
         assert tunnel.stats()["peer"] == f"{lab.right.ipv4}:1234"
 

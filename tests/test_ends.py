@@ -160,3 +160,28 @@ def test_two_tunnels_on_one_host_do_not_mind_each_other(lab: Lab) -> None:
         assert alive(descendants) == descendants
         assert psutil.pid_exists(two.pid)
         assert two.stats()["state"] == "up"
+
+
+def test_started_by_nohup_it_outlives_a_hang_up(lab: Lab) -> None:
+    with Tunnel(lab.left, prefix=["nohup"]) as tunnel:
+        workers = [process.pid for process in tunnel.descendants()]
+        os.kill(tunnel.pid, signal.SIGHUP)
+        for pid in workers:
+            os.kill(pid, signal.SIGHUP)
+        tunnel.wait_replaced("inbound", tunnel.kill_worker("inbound"))  # it has gone round its loop since
+        assert tunnel.stop() == 0
+        assert tunnel.said("stopping signal=SIGTERM")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("name", ["tap2tap:names", "tap2tap:hooks"])
+def test_a_stopped_companion_with_privileges_goes_with_its_supervisor(
+    lab: Lab, tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    hook = script(tmp_path / "hook", "exit 0")
+    with Tunnel(lab.left, "--remote", "localhost", "--up", hook) as tunnel:
+        processes = tunnel.descendants()
+        next(process for process in processes if process.name() == name).suspend()
+        tunnel.process.send_signal(number)
+        tunnel.process.wait(30)
+        wait_gone(processes)

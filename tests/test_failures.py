@@ -278,3 +278,17 @@ def sched(pid: int | None) -> int | None:
         return os.sched_getscheduler(pid) if pid else None
     except ProcessLookupError:
         return None
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 4])
+def test_a_running_supervisor_needs_no_room_for_descriptors(lab: Lab, tmp_path: Path, limit: int) -> None:
+    prefix = names(tmp_path, lab.right.ipv4, known=True)
+    with (
+        Tunnel(lab.right),
+        Tunnel(lab.left, "--remote", NAME, prefix=prefix, command=planted(OFTEN)) as tunnel,
+    ):
+        workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
+        limit_open_files(tunnel.pid, limit)
+        (tmp_path / "hosts").write_text(f"192.0.2.77 {NAME}\n")
+        tunnel.wait_said("the remote has another address")
+        unharmed(tunnel, workers)

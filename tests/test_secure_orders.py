@@ -140,14 +140,12 @@ def moved_by(both: Pair, *datagrams: bytes, source: bytes = THERE) -> list[bool]
     return moves
 
 
-NOW = clock.now()
-
-
 def test_an_older_session_moves_the_peer_no_more_once_anything_came_on_a_newer_one() -> None:
-    with pair(7, until=NOW + 180 - wire.SAME_AGE - 1) as both:
+    now = clock.now()
+    with pair(7, until=now + 180 - wire.SAME_AGE - 1) as both:
         both.opened(both.sealed(numbered(80)))
         old = both.sealed(numbered(80, 80))
-        both.session(8, until=NOW + 180)
+        both.session(8, until=now + 180)
         assert moved_by(both, old[0]) == [True]  # nothing came on the newer one yet
         both.opened(both.sealed(numbered(80)), HERE)
         assert both.peer == "192.0.2.1:1234"
@@ -157,9 +155,10 @@ def test_an_older_session_moves_the_peer_no_more_once_anything_came_on_a_newer_o
 
 
 def test_a_peer_that_confirms_one_session_but_sends_on_another_of_the_same_age_is_followed() -> None:
-    with pair(7, until=NOW + 180 - wire.SAME_AGE) as both:
+    now = clock.now()
+    with pair(7, until=now + 180 - wire.SAME_AGE) as both:
         both.opened(both.sealed(numbered(80)))
-        both.session(8, use=False, until=NOW + 180)  # both ends began at once: the peer goes on with the other session
+        both.session(8, use=False, until=now + 180)  # both ends began at once: the peer goes on with the other session
         confirmation = wire.keepalive(Cipher.AES_256_GCM, (8).to_bytes(32, "big"), 8, 0)
         assert both.opened([confirmation], HERE) == []
         assert moved_by(both, *both.sealed(numbered(80))) == [True]

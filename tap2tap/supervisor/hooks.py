@@ -54,8 +54,6 @@ class Hooks:
                 "hooks",
                 lambda channel: _serve(channel, self._programs),
                 kind="the process that runs hooks",
-                # The end of the channel tells it of its parent's, and it has a program to end then; unless stopped.
-                farewell=signal.SIGCONT,
             )
         except OSError as error:
             raise StartError(f"cannot start the process that runs hooks: {error.strerror}") from error

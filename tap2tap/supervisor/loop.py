@@ -2,6 +2,7 @@
 
 import select
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tap2tap import clock, endpoint, log
 from tap2tap.counters import Slot
@@ -36,6 +37,9 @@ class Watch:
         self._keeper = keeper
         self._resolver = resolver
         self._publisher = publisher
+        # Not poll(2): a limit of open files that is lowered while we run makes it fail, though they are open already.
+        self._epoll = select.epoll()
+        self._waited: list[int] = []
         self._next_look = clock.now() + LOOK
 
     def run(self) -> None:
@@ -65,16 +69,23 @@ class Watch:
             waiting |= self._keeper.waiting
         if self._resolver:
             waiting |= self._resolver.waiting
-        poll = select.poll()
-        for fd in (self._stop.fd, *waiting):
-            poll.register(fd, select.POLLIN)
-        ready = poll.poll(max(0.0, min(due) - clock.now()) * 1000 + 1)
+        ready = self._wait([self._stop.fd, *waiting], max(0.0, min(due) - clock.now()) + 0.001)
         if number := self._stop.stop():
             log.info("stopping", signal=number.name)
             return True
-        for fd, _ in ready:
+        for fd in ready:
             waiting.get(fd, lambda: None)()
         return False
+
+    def _wait(self, descriptors: list[int], seconds: float) -> list[int]:
+        """Wait for one of them to become readable, and return those that are."""
+        for fd in self._waited:
+            with suppress(OSError):  # it was closed
+                self._epoll.unregister(fd)
+        self._waited = descriptors
+        for fd in descriptors:
+            self._epoll.register(fd, select.EPOLLIN)
+        return [fd for fd, _ in self._epoll.poll(seconds)]
 
     def _look(self, now: float) -> None:
         for worker in self._workers:

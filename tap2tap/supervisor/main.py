@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 
 from tap2tap import clock, counters, cpus, device, endpoint, log, memory, privileges
@@ -37,7 +38,8 @@ def run(config: Config) -> int:
     privileges.occupy_standard_descriptors()
     log.setup("tap2tap supervisor")
     privileges.name_process("tap2tap:super")
-    stop = Signals()
+    # Whoever starts it by nohup(1) does not want a hang-up to end it.
+    stop = Signals([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [])
     with contextlib.closing(Hooks(config.programs)) as hooks, contextlib.suppress(Interrupted), explain_limits():
         hooks.start()
         log.unblock()  # not before: programs have standard error as it was

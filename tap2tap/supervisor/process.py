@@ -99,9 +99,7 @@ def start(
     return Process(pid, ours)
 
 
-def companion(
-    role: str, serve: Callable[[socket.socket], int], *, kind: str, farewell: signal.Signals = signal.SIGKILL
-) -> tuple[socket.socket, Process]:
+def companion(role: str, serve: Callable[[socket.socket], int], *, kind: str) -> tuple[socket.socket, Process]:
     """Start a child that serves requests over a channel until it is closed; return it, the caller's to close.
 
     The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
@@ -115,7 +113,9 @@ def companion(
 
     with theirs:
         try:
-            return ours, start(role, life, [theirs.fileno()], kind=kind, farewell=farewell)
+            # It keeps the privileges that its parent gives up, who then may not kill it, nor may the kernel in its
+            # name (kill(2)): but the closed channel tells it, once SIGCONT, which is permitted, has woken it.
+            return ours, start(role, life, [theirs.fileno()], kind=kind, farewell=signal.SIGCONT)
         except OSError:
             ours.close()
             raise

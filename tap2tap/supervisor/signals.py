@@ -3,6 +3,7 @@
 import select
 import signal
 import socket
+from collections.abc import Collection
 from types import FrameType
 
 from tap2tap.errors import StartError
@@ -17,17 +18,17 @@ class Interrupted(Exception):
 class Signals:
     """Catches the stop signals and SIGCHLD from its creation on. `fd` is readable when one has come.
 
-    Raises StartError.
+    Those in `ignored` are left as they are. Raises StartError.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: Collection[signal.Signals] = ()) -> None:
         try:
             self._read, self._write = socket.socketpair()
         except OSError as error:
             raise StartError(f"cannot wait for signals: {error.strerror}") from error
         self._read.setblocking(False)
         self._write.setblocking(False)
-        for number in (*STOP_SIGNALS, signal.SIGCHLD):
+        for number in {*STOP_SIGNALS, signal.SIGCHLD} - {*ignored}:
             signal.signal(number, _ignore)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP_SIGNALS, signal.SIGCHLD))  # whatever our parent had in mind
