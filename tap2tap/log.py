@@ -117,9 +117,8 @@ def _put(data: bytes) -> int:
             return sock.send(data, socket.MSG_DONTWAIT)
         finally:
             sock.detach()
-    if _may_fill(mode):
-        if not select.select((), (_FD,), (), 0)[1]:
-            raise BlockingIOError
+    if _may_fill(mode) and not select.select((), (_FD,), (), 0)[1]:
+        raise BlockingIOError
     return os.write(_FD, data)
 
 
