@@ -18,7 +18,7 @@ from tap2tap.errors import StartError
 from tap2tap.lab import wait_for
 from tap2tap.supervisor import process, resolver
 from tap2tap.supervisor.resolver import EVERY, MOST, SILENCE, Lookups, Resolver, endpoints_in
-from tests.tunnel import wait_gone
+from tests.tunnel import alive, wait_gone
 
 OLD = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234)
 NEW = Endpoint(ipaddress.ip_address("2001:db8::7"), 1234)
@@ -31,9 +31,8 @@ made: list[Lookups] = []
 
 def processes() -> list[psutil.Process]:
     """Those that look names up, or have it done."""
-    return [
-        each for each in psutil.Process().children(recursive=True) if each.name() in ("tap2tap:names", "tap2tap:lookup")
-    ]
+    children = alive(psutil.Process().children(recursive=True))
+    return [each for each in children if each.name() in ("tap2tap:names", "tap2tap:lookup")]
 
 
 @pytest.fixture(autouse=True)
