@@ -1,6 +1,7 @@
 """The commands: `tap2tap` (the tunnel itself without a subcommand) and `tap2tap-supervisor`."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -192,15 +193,29 @@ def supervisor(argv: Sequence[str] | None = None) -> int:
     return guarded("tap2tap-supervisor", lambda: run_tunnel("tap2tap-supervisor", argv))
 
 
+def _give_output_up() -> None:
+    """Lose what is still to be written: the flush at the exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def guarded(prog: str, command: Callable[[], int]) -> int:
     """Run `command`; turn what a user can mend into one line and its exit code."""
     try:
-        return command()
+        code = command()
+        if sys.stdout is not None:  # closed
+            sys.stdout.flush()
+        return code
     except errors.Tap2tapError as error:
         log.line(f"{prog}: {error}")  # which a full pipe does not hold up
         return error.exit_code
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may the flush at the exit meet it
+        _give_output_up()
+        return errors.FAILURE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _give_output_up()
+        log.line(f"{prog}: cannot write: {error.strerror}")
         return errors.FAILURE
     except KeyboardInterrupt:
         return 128 + 2

@@ -67,6 +67,8 @@ class Config:
         most = device.MAX_MTU - self.overhead
         if self.mtu is not None and not device.MIN_MTU <= self.mtu <= most:
             raise UsageError(f"--mtu {self.mtu}: the mtu is a number from {device.MIN_MTU} to {most}")
+        if self.key == "":  # an unset variable in a script must not mean a tunnel in the clear
+            raise UsageError("--key names no file; without a key, leave the option out")
         if self.on_peer is not None and self.key is None:
             raise UsageError("--on-peer needs --key: the plain protocol cannot tell whether the peer is there")
         if self.keepalive is not None and not 0 <= self.keepalive <= 3600:

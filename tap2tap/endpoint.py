@@ -228,7 +228,9 @@ def _tune(sock: socket.socket) -> None:
 def _explained(error: OSError, bind: str | None, port: int) -> StartError | UsageError:
     where = f"{bind} port {port}" if bind else f"port {port}"
     if error.errno == errno.EADDRINUSE:
-        return StartError(f"UDP {where} is in use: another tunnel runs there; choose another with --port")
+        return StartError(
+            f"UDP {where} is in use: another program has it, perhaps another tunnel; choose another with --port"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return NoPermissionError(f"no permission to use UDP {where}: run as root, or choose a --port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:

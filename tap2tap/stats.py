@@ -35,7 +35,11 @@ Facts = dict[str, Any]  # one tunnel; the keys are a contract with those who rea
 def parser() -> Parser:
     """The options of `tap2tap stats`."""
     result = Parser(
-        "tap2tap stats", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        "tap2tap stats",
+        usage="tap2tap stats [IFACE] [--all] [--json] [--watch [SECONDS]]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("interface", nargs="?", metavar="IFACE", help="show this tunnel only")
     result.add_argument("--all", action="store_true", help="show the tunnels of every network namespace")

@@ -16,7 +16,7 @@ from tap2tap import cli, device
 from tap2tap.lab import Lab, wait_for
 from tests.command import AS_NOBODY, mistake, private, tap2tap
 from tests.test_ends import port_is_free
-from tests.tunnel import Tunnel
+from tests.tunnel import COMMAND, Tunnel
 
 SUPERVISOR = [sys.executable, "-c", "import sys; from tap2tap.cli import supervisor; sys.exit(supervisor())"]
 NO_DEVICES = "mount -t tmpfs none /dev/net"
@@ -260,3 +260,19 @@ def test_a_server_learns_its_client_by_the_first_keepalive(lab: Lab) -> None:
         with Tunnel(lab.left, "--remote", lab.right.ipv4):
             wait_for(lambda: server.stats()["peer"] == f"{lab.left.ipv4}:1234", what="known client")
         assert server.worker("inbound")["keepalives"] == 1
+
+
+def test_an_empty_name_of_a_key_file_is_no_tunnel_in_the_clear(lab: Lab) -> None:
+    for option in (["--key", ""], ["--key="]):
+        mistake(tap2tap("-i", "tap0", *option, host=lab.left), 2, "--key names no file")
+    assert not lab.left.has_link("tap0")
+
+
+@pytest.mark.parametrize("argv", [("pubkey", "a.key"), ("stats", "--json")])
+def test_output_that_finds_no_room_is_one_line(lab: Lab, tmp_path: Path, argv: tuple[str, ...]) -> None:
+    assert tap2tap("genkey", str(tmp_path / "a.key"), str(tmp_path / "b.key")).returncode == 0
+    words = [str(tmp_path / word) if word.endswith(".key") else word for word in argv]
+    with Tunnel(lab.left), Path("/dev/full").open("w") as full:
+        done = subprocess.run(lab.left.command([*COMMAND, *words]), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"tap2tap {argv[0]}: cannot write: No space left on device\n"
