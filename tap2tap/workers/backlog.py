@@ -3,7 +3,8 @@
 Where the way out is slower than the way in, a queue grows up to the whole send buffer, and all that is sent later waits
 behind it: at 1 Mbit/s for a minute. So only so much is sent that what waits is no more than what has left in the last
 tenth of a second, or FEW datagrams, whichever is more. For that the rate of the link need not be known: what is
-allowed doubles as often as it has left, which on a fast link is at once, and nothing piles up when the link gets slow.
+allowed doubles as often as it has left, which on a fast link is at once. A link that gets slow all of a sudden may
+be given once more what has just left.
 """
 
 import fcntl

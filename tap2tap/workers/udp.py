@@ -150,7 +150,7 @@ class Sender:
                     break
                 continue
             datagrams = frames if sent == end else sum(counts[done : done + sent])
-            backlog.sent(sent, datagrams, datagrams * size)
+            backlog.sent(sent, datagrams, sum(messages.pieces[2 * done + 1 : 2 * (done + sent) : 2]))
             done += sent
         return done
 
