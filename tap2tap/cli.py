@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import tap2tap
 from tap2tap import config, endpoint, errors, log, privileges
-from tap2tap.arguments import Parser
+from tap2tap.commands.arguments import Parser
 from tap2tap.numbers import whole_number
 
 DESCRIPTION = (
@@ -147,25 +147,25 @@ def run_tunnel(prog: str, argv: Sequence[str]) -> int:
 
 
 def _stats(argv: Sequence[str]) -> int:
-    from tap2tap.stats import stats
+    from tap2tap.commands.stats import stats
 
     return stats(argv)
 
 
 def _genkey(argv: Sequence[str]) -> int:
-    from tap2tap.genkey import genkey
+    from tap2tap.commands.genkey import genkey
 
     return genkey(list(argv))
 
 
 def _pubkey(argv: Sequence[str]) -> int:
-    from tap2tap.genkey import pubkey
+    from tap2tap.commands.genkey import pubkey
 
     return pubkey(list(argv))
 
 
 def _demo(argv: Sequence[str]) -> int:
-    from tap2tap.demo import demo
+    from tap2tap.demo.demo import demo
 
     return demo(list(argv))
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tap2tap.lab import Lab, wait_for
+from tap2tap.demo.lab import Lab, wait_for
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 

@@ -13,10 +13,10 @@ import pytest
 
 import tap2tap as package
 from tap2tap import cli, device
-from tap2tap.lab import Lab, wait_for
-from tests.command import AS_NOBODY, mistake, private, tap2tap
-from tests.test_ends import port_is_free
-from tests.tunnel import COMMAND, Tunnel
+from tap2tap.demo.lab import Lab, wait_for
+from tests.processes.test_ends import port_is_free
+from tests.support.command import AS_NOBODY, mistake, private, tap2tap
+from tests.support.tunnel import COMMAND, Tunnel
 
 SUPERVISOR = [sys.executable, "-c", "import sys; from tap2tap.cli import supervisor; sys.exit(supervisor())"]
 NO_DEVICES = "mount -t tmpfs none /dev/net"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tap2tap.commands.genkey import genkey, pubkey
 from tap2tap.errors import UsageError
-from tap2tap.genkey import genkey, pubkey
 from tap2tap.keys import NO_PSK, CableKeys, encode, parse_keys, public_key, read_keys, write_private_file
 
 ONE, OTHER = bytes(range(32)), bytes(range(32, 64))

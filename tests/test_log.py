@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tap2tap.lab import Lab, wait_for
-from tests.test_ends import script
-from tests.test_privileges import wait_descriptors
-from tests.tunnel import COMMAND, RIGHT, Tunnel, address, alive, wait_gone, wait_ping
+from tap2tap.demo.lab import Lab, wait_for
+from tests.processes.test_ends import script
+from tests.processes.test_privileges import wait_descriptors
+from tests.support.tunnel import COMMAND, RIGHT, Tunnel, address, alive, wait_gone, wait_ping
 
 KINDS = ["pipe", "stream", "datagrams", "terminal"]
 LINES = 5000

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tap2tap.lab import Lab
+from tap2tap.demo.lab import Lab
 from tests.bench import ours, peers, vpns
 from tests.bench.measures import GROUPS, Values, connect
 from tests.bench.peers import MissingError, Peer

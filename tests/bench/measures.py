@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tap2tap.echo import Pinger
-from tap2tap.lab import wait_for
+from tap2tap.demo.echo import Pinger
+from tap2tap.demo.lab import wait_for
 from tests.bench.load import LEFT, RIGHT, finish, offer_datagrams, offer_frames, pids, search
 from tests.bench.peers import Cable
 from tests.bench.usage import Meter, pss, pss_alone

@@ -11,8 +11,8 @@ from tap2tap.workers.checksum import complete
 from tap2tap.workers.join import Joiner
 from tap2tap.workers.split import Splitter
 from tap2tap.workers.train import STRIDE, TRAINS, Batch
-from tests import frames
-from tests.frames import Flow
+from tests.support import frames
+from tests.support.frames import Flow
 
 ROUNDS, CALLS = 25, 400
 

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import tap2tap
-from tap2tap import rootless
-from tap2tap.lab import Lab
+from tap2tap.demo import rootless
+from tap2tap.demo.lab import Lab
 from tests.bench.peers import DEVICE, ROOT, Cable, MissingError, Peer, first_line
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tap2tap.lab import Lab
+from tap2tap.demo.lab import Lab
 
 DEVICE = "bench0"
 PORT = 1234

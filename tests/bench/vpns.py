@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tap2tap.lab import Lab, wait_for
+from tap2tap.demo.lab import Lab, wait_for
 from tests.bench.peers import DEVICE, PORT, Cable, MissingError, Peer, first_line, program
 
 

@@ -1,0 +1,1 @@
+"""What a person runs beside the tunnel: each command is a module that is loaded when it is asked for."""

@@ -1,0 +1,1 @@
+"""The lab of the demo, the tests and the benchmark."""

@@ -1,0 +1,1 @@
+"""Whole tunnels between hosts: every kind of underlay and traffic."""

@@ -1,0 +1,142 @@
+"""A way out that is slow, or stuck: no worker hangs, no long queue builds up, and what is dropped for it is counted."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tap2tap.demo.lab import Host, Lab, wait_for
+from tests.conftest import lacking
+from tests.support.secured import secured
+from tests.support.traffic import bulk
+from tests.support.tunnel import RIGHT, Tunnel, joined, ping
+
+KINDS = pytest.mark.parametrize("kind", ["trains", "datagrams", "secure"])
+DATAGRAM_HEADERS = 42  # bytes: Ethernet, IPv4, UDP
+
+
+@contextmanager
+def cable(lab: Lab, kind: str, folder: Path) -> Iterator[tuple[Tunnel, Tunnel]]:
+    """Both ends of a tunnel: with trains, without, or with keys."""
+    if kind == "secure":
+        with secured(lab.left, lab.right, folder) as pair:
+            yield pair
+    else:
+        with joined(lab.left, lab.right, *(["--no-offload"] if kind == "datagrams" else [])) as pair:
+            yield pair
+
+
+def shape(host: Host, rate: str, burst: int = 5000) -> None:
+    """Let no more than `rate` leave the host, and what is more wait, up to many seconds."""
+    line = ["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate, "burst", str(burst), "limit", "20m"]
+    try:
+        host.run(line)
+    except (OSError, subprocess.CalledProcessError) as error:
+        lacking(f"tc qdisc tbf: {error}")
+
+
+def queued(host: Host) -> int:
+    """Bytes that wait to leave a host."""
+    done = host.run(["tc", "-s", "-j", "qdisc", "show", "dev", "eth0"])
+    return int(json.loads(done.stdout)[0]["backlog"])
+
+
+@contextmanager
+def flood(host: Host, size: int, rate: float) -> Iterator[None]:
+    """UDP datagrams of so many bytes into the tunnel, at `rate` bits a second, for as long as it lasts."""
+    ended = threading.Event()
+
+    def send() -> None:
+        with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            due = 0.0
+            last = time.monotonic()
+            while not ended.wait(0.002):
+                now = time.monotonic()
+                due += min(now - last, 0.1) * rate / 8
+                last = now
+                while due > size:
+                    due -= size
+                    try:
+                        sock.sendto(bytes(size), (RIGHT, 9))
+                    except OSError:  # no room, or ICMP says that nobody listens
+                        break
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+@pytest.mark.parametrize(("rate", "size", "offered"), [(1e6, 1400, 2e7), (1e6, 100, 4e6), (2e7, 1400, 5e7)])
+@KINDS
+def test_what_waits_is_a_tenth_of_a_second_or_64_datagrams(
+    lab: Lab, kind: str, rate: float, size: int, offered: float, tmp_path: Path
+) -> None:
+    with cable(lab, kind, tmp_path) as (client, server):
+        shape(lab.left, f"{rate:.0f}bit")
+        with flood(lab.left, size, offered):
+            wait_for(lambda: dropped(client) > 100, 30, "drops")
+            overhead = 24 if kind == "secure" else 0
+            datagram = size + 42 + overhead + DATAGRAM_HEADERS
+            most = max(rate / 8 * 0.1, 64 * datagram) + 10_000  # the bucket of the shaper, what else is sent
+            seen = []
+            until = time.monotonic() + 1
+            while time.monotonic() < until:
+                seen.append(queued(lab.left))
+            assert max(seen) <= most
+            assert max(seen) > 0
+        for tunnel in (client, server):
+            assert {worker["restarts"] for worker in tunnel.stats()["workers"].values()} == {0}
+        assert set(client.worker("outbound")["dropped"]) == {"no_buffers"}
+
+
+@KINDS
+def test_a_way_out_that_is_stuck_is_no_hang(lab: Lab, kind: str, tmp_path: Path) -> None:
+    with cable(lab, kind, tmp_path) as (client, _):
+        shape(lab.left, "1kbit")
+        with flood(lab.left, 1400, 1e7):
+            wait_for(lambda: dropped(client) > 100, 30, "drops")
+            pid = client.worker("outbound")["pid"]
+            for _ in range(3):  # it reads the tap on, all the time
+                beat = client.worker("outbound")["frames"]
+                wait_for(lambda: client.worker("outbound")["frames"] > beat + 200, 4, "frames")  # noqa: B023
+            assert queued(lab.left) <= 64 * 1600 + 10_000
+        lab.left.run(["tc", "qdisc", "del", "dev", "eth0", "root"])
+        wait_for(lambda: ping(lab.left, RIGHT), 10, "echo")
+        outbound = client.worker("outbound")
+        assert (outbound["restarts"], outbound["pid"]) == (0, pid)
+
+
+def test_the_successor_of_a_killed_worker_knows_what_waits(lab: Lab, tmp_path: Path) -> None:
+    with cable(lab, "datagrams", tmp_path) as (client, _):
+        shape(lab.left, "1kbit")
+        with flood(lab.left, 1400, 1e7):
+            for lives in range(1, 4):
+                most = dropped(client) + 100
+                wait_for(lambda: dropped(client) > most, 30, "drops")  # noqa: B023
+                assert queued(lab.left) <= 64 * 1600 + 10_000
+                pid = client.kill_worker("outbound")
+                assert client.wait_replaced("outbound", pid)["restarts"] == lives
+
+
+@KINDS
+def test_tcp_finds_its_rate_on_a_slow_link(lab: Lab, kind: str, tmp_path: Path) -> None:
+    with cable(lab, kind, tmp_path) as (client, _):
+        shape(lab.left, "20mbit", burst=20_000)
+        bulk(lab.left, lab.right, RIGHT, size=2 << 20)
+        assert client.worker("outbound")["restarts"] == 0
+
+
+def dropped(tunnel: Tunnel) -> int:
+    """How much the outbound worker had no room for."""
+    return int(tunnel.worker("outbound")["dropped"].get("no_buffers", 0))

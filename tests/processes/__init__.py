@@ -1,0 +1,1 @@
+"""A whole tunnel as processes: its start, its failures, its end."""

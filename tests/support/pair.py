@@ -1,0 +1,134 @@
+"""The seal and the open stage of the secure protocol in one process, on one memory, under a test's orders."""
+
+import dataclasses
+import ipaddress
+import random
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from tap2tap import counters, endpoint, memory
+from tap2tap.counters import Count, Drop, Slot
+from tap2tap.endpoint import Endpoint
+from tap2tap.memory import SESSIONS, Private
+from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.mac import mac
+from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
+from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher
+from tap2tap.workers.open import SecureOpen
+from tap2tap.workers.seal import SecureSeal
+from tap2tap.workers.train import Batch
+from tests.support.frames import contents, load, trains_of
+
+HERE = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234).raw(socket.AF_INET)
+THERE = Endpoint(ipaddress.ip_address("198.51.100.7"), 4321).raw(socket.AF_INET)
+LONGEST = 9022  # bytes of a frame
+PEER_KEY = bytes(range(32))  # of the mac of the peer's handshakes
+
+
+class Pair:
+    """Both stages on one memory, as if their supervisor ran both ends; `replace` is what a killed one gets."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.memory = memory.create()
+        self._stack = stack
+        self._batch = Batch()  # the tap reader's
+        self.live = {(Task.PEER_MAC, 0): Order(Task.PEER_MAC, key=PEER_KEY)}
+        self.replace()
+
+    def replace(self) -> None:
+        """Start workers, for the first time or behind dead ones, and tell them what lives."""
+        out, into = self.memory.outbound, self.memory.inbound
+        (self.out, seal), (self.into, open_) = (
+            (
+                SupervisorEnd(self._stack.enter_context(ours), counts),
+                WorkerEnd(self._stack.enter_context(theirs), counts),
+            )
+            for counts, (ours, theirs) in ((out, channel()), (into, channel()))
+        )
+        self.received = Batch()  # the receiver's, which a stage gets every time
+        self.seal = SecureSeal(self.memory, seal)
+        self.open = SecureOpen(self.memory, open_, 2, LONGEST)
+        for order in self.live.values():
+            (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
+
+    def session(
+        self, index: int, cipher: Cipher = Cipher.AES_256_GCM, *, use: bool = True, until: float = float("inf")
+    ) -> None:
+        """Open a session with its own key and slot, the newest so far, and send on it."""
+        key, slot = index.to_bytes(32, "big"), index % SESSIONS
+        self.memory.inbound[Private.SESSION + slot] = 0
+        self.memory.outbound[Private.SESSION + slot] = CONTROL_COUNTERS
+        end = int(min(until, 1e9) * 1e9)
+        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, end, key=key)
+        self.into.order(opened)
+        if use:
+            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, end, key=key)
+            self.out.order(used)
+
+    def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:
+        """The datagrams of a train of frames, which is always in the same Batch."""
+        batch = self.seal.seal(load(self._batch, frames, vouched=vouched))
+        return contents(batch) if batch else []
+
+    def opened(self, datagrams: Sequence[bytes], source: bytes = HERE) -> list[bytes]:
+        """The frames in datagrams that come as the kernel would group them."""
+        frames: list[bytes] = []
+        for group in trains_of([each for each in datagrams if each]):
+            batch = self.open.open(load(self.received, group), source)
+            frames += contents(batch) if batch else []
+        return frames
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """What the opener dropped, by reason."""
+        return self.drops_of(self.memory.inbound)
+
+    @staticmethod
+    def drops_of(counts: counters.Counts) -> dict[str, int]:
+        """What a worker dropped, by reason."""
+        return {drop.name: counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]}
+
+    @property
+    def peer(self) -> str:
+        """Where the peer is."""
+        return str(endpoint.load(self.memory.slots, Slot.PEER))
+
+
+@contextmanager
+def pair(*sessions: int, cipher: Cipher = Cipher.AES_256_GCM, until: float = float("inf")) -> Iterator[Pair]:
+    """Both stages, with these sessions; the last is the one to send on."""
+    with ExitStack() as stack:
+        made = Pair(stack)
+        for index in sessions:
+            made.session(index, cipher, until=until)
+        yield made
+
+
+def initiation(seed: int, key: bytes = PEER_KEY) -> bytes:
+    """A datagram that ends in its mac and looks like an initiation."""
+    front = bytes([wire.TYPE_INITIATION, 0, 0, 0]) + random.Random(seed).randbytes(80)
+    return front + mac(key, front)
+
+
+def response(seed: int, key: bytes = PEER_KEY) -> bytes:
+    """The same for a response."""
+    front = bytes([wire.TYPE_RESPONSE]) + random.Random(seed).randbytes(67)
+    return front + mac(key, front)
+
+
+def challenge(about: bytes, key: bytes = PEER_KEY) -> bytes:
+    """A challenge to the initiation with the mac `about`."""
+    front = bytes([wire.TYPE_CHALLENGE]) + about[:3] + bytes(16)
+    return front + mac(key, front, about)
+
+
+def numbered(*sizes: int) -> list[bytes]:
+    """Frames that can be told apart."""
+    return [struct.pack(">I", number) + random.Random(number).randbytes(size - 4) for number, size in enumerate(sizes)]
+
+
+def counter(datagram: bytes) -> int:
+    """The counter of a datagram."""
+    return struct.unpack_from("<I", datagram, 4)[0]  # type: ignore[no-any-return]
