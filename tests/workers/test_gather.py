@@ -3,9 +3,10 @@
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from errno import EBADF, EBADFD, ENODEV
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap2tap.errors import TapGoneError
@@ -29,6 +30,7 @@ READS = st.lists(st.tuples(st.sampled_from(HEADERS), SIZES, st.integers(1, 8)), 
         for number in range(1 if header is SUPER else count)
     ]
 )
+NO_DESCRIPTOR = 1_000_000
 OVERHEADS = st.sampled_from((0, 24))
 
 
@@ -65,6 +67,7 @@ def fed(kernel: socket.socket, reads: Sequence[Read]) -> list[Read]:
     return done
 
 
+@settings(max_examples=60)
 @given(READS, OVERHEADS)
 def test_what_is_read_is_what_came(reads: list[Read], overhead: int) -> None:
     arena = Arena(AREA)
@@ -83,6 +86,7 @@ def test_what_is_read_is_what_came(reads: list[Read], overhead: int) -> None:
             assert came == sent
 
 
+@settings(max_examples=40)
 @given(st.integers(14, 1514), st.integers(2, 200), OVERHEADS)
 def test_frames_of_one_size_are_one_train_as_far_as_there_is_room(size: int, count: int, overhead: int) -> None:
     arena = Arena(AREA)
@@ -106,8 +110,6 @@ def test_a_tap_that_is_empty_is_asked_once_behind_a_train_and_then_again() -> No
 
 
 def test_a_tap_that_was_deleted_is_told_from_other_failures() -> None:
-    from errno import EBADF, EBADFD, ENODEV
-
     for error in (EBADFD, ENODEV):
         with pytest.raises(TapGoneError):
             fail(error)
@@ -115,4 +117,4 @@ def test_a_tap_that_was_deleted_is_told_from_other_failures() -> None:
         fail(EBADF)
     arena = Arena(AREA)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        Gather(Tap(-1, arena), arena, 0, 0).read(Train())
+        Gather(Tap(NO_DESCRIPTOR, arena), arena, 0, 0).read(Train())
