@@ -6,6 +6,7 @@ cdef int MESSAGE, OVERHEAD_ROOM, HEADERS
 cdef int ENTRIES
 
 cdef double _now() except? -1
+cdef long long _in_window(long long amount, double seconds) except? -1
 
 
 cdef class Backlog:

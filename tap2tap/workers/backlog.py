@@ -137,7 +137,7 @@ class Backlog:
             left, since = self.left, self.since
             if now - self.looked >= WINDOW:
                 left, since = gone, self.looked
-            self.left, self.left_before = 0, int(left * WINDOW / (now - since))
+            self.left, self.left_before = 0, _in_window(left, now - since)
             self.since, self.patience = now, PATIENCE
         self.looked = now
         if not busy:
@@ -146,10 +146,15 @@ class Backlog:
         # As long as something waits all the time, what leaves is what the link can do: it may have got slow.
         self.busy_left += gone
         if now - self.busy_since >= WINDOW / 8:
-            most = int(self.busy_left * WINDOW / (now - self.busy_since))
+            most = _in_window(self.busy_left, now - self.busy_since)
             self.left, self.left_before = min(self.left, most), min(self.left_before, most)
             self.busy_since, self.busy_left = now, 0
         return 0
+
+
+def _in_window(amount: int, seconds: float) -> int:
+    """How much of something would be in a window of time, if `amount` was in so many seconds."""
+    return int(amount * WINDOW / seconds)
 
 
 def _now() -> float:
