@@ -26,6 +26,10 @@ class Train:
         self.at = self.size = self.step = self.count = self.last = 0
         self.vouched = False
 
+    def size_of(self, number: int) -> int:
+        """Bytes of a frame: 0 is the first."""
+        return self.last if number == self.count - 1 else self.size
+
     def length(self) -> int:
         """Bytes of all frames together, without the room around them."""
         return self.size * (self.count - 1) + self.last if self.count else 0
