@@ -30,7 +30,8 @@ from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
 from tap2tap.protocols.secure.responder import Responder
-from tap2tap.protocols.secure.sessions import Kind, Session, Sessions
+from tap2tap.protocols.secure.sessions import Session, Sessions
+from tap2tap.protocols.secure.states import SessionEvent, SessionState
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response
 
 
@@ -119,7 +120,7 @@ class Link:
             self._presence.hear(now)
             if not session.initiator and (confirmation := session.control_keepalive()):
                 self._todo.append(Send(confirmation, source))
-            first = session.kind is not Kind.PROVED
+            first = not session.proved
             if first:
                 self._todo += self._sessions.prove(session)
             if newest and self._sessions.is_in_use(session):
@@ -194,7 +195,7 @@ class Link:
         return current.rekey_at - patience if astray else current.rekey_at + patience
 
     def _answer(self, now: float, initiation: bytes, source: Endpoint) -> None:
-        room = self._sessions.has_room(Kind.ANSWERED)
+        room = self._sessions.has_room(SessionState.ANSWERED)
         reply, session = self._responder.answer(now, initiation, self._new_index, self._rekey_time(), room=room)
         if session:
             self._todo += self._sessions.open(session)
@@ -215,9 +216,9 @@ class Link:
             peer_keepalive=result.answer.keepalive,
             established=now,
             rekey_at=now + self._rekey_time(),
-            kind=Kind.STARTED,
             target=result.target,
         )
+        session.advance(SessionEvent.RESPONSE)
         self._todo += self._sessions.open(session)
         self._prove(now, session)
 

@@ -11,7 +11,8 @@ from tap2tap.protocols.secure.handshake import (
 )
 from tap2tap.protocols.secure.noise import KEY_LENGTH
 from tap2tap.protocols.secure.rate_limiter import RateLimiter, Verdict
-from tap2tap.protocols.secure.sessions import Kind, Session
+from tap2tap.protocols.secure.sessions import Session
+from tap2tap.protocols.secure.states import SessionEvent
 
 
 class Responder:
@@ -36,7 +37,7 @@ class Responder:
         """Return (the datagram to send back, the session to open before that); either may be None.
 
         `rekey_time` is how many seconds after which the session is to be renewed, `room` whether another session of
-        Kind.ANSWERED has a place. Raises NoiseError for an initiation that the peer did not write.
+        SessionState.ANSWERED has a place. Raises NoiseError for an initiation that the peer did not write.
         """
         verdict = self._limiter.judge(now, initiation, room=room)
         if verdict in (Verdict.REPLAYED, Verdict.BUSY):
@@ -59,6 +60,6 @@ class Responder:
             peer_keepalive=offer.keepalive,
             established=now,
             rekey_at=now + rekey_time,
-            kind=Kind.ANSWERED_FRESH if verdict is Verdict.ANSWER_FRESH else Kind.ANSWERED,
         )
+        session.advance(SessionEvent.ANSWER_FRESH if verdict is Verdict.ANSWER_FRESH else SessionEvent.ANSWER)
         return response, session
