@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tap2tap.protocols.secure import presence, sessions, states, wire
-from tap2tap.protocols.secure.actions import OpenReceive, Send, Traffic
+from tap2tap.protocols.secure.actions import OpenReceive, PeerDown, Send, Traffic
 from tap2tap.protocols.secure.handshake import NO_COOKIE, Answer, Identity, Initiation, Offer, Received
 from tap2tap.protocols.secure.limits import Timers
 from tap2tap.protocols.secure.link import Link
@@ -164,6 +164,17 @@ def our_own_session_is_proved_late() -> None:
     link.proved(104.0, own, VPS, newest=True)
 
 
+def a_link_takes_over() -> None:
+    """Until the session of its predecessor is over, the peer stays up, and then it is down."""
+    link = Link(make_keys()[0], remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom)
+    link.resume(VPS, heard=95.0, until=105.0)
+    link.start(100.0)
+    assert link.status().state == "up"
+    link.tick(104.9, Traffic())
+    assert link.status().state == "up"
+    assert PeerDown("the session is over and no new one was to be had") in link.tick(105.0, Traffic())
+
+
 SCENARIOS: tuple[Callable[[], None], ...] = (
     a_long_life,
     many_rekeys,
@@ -176,6 +187,7 @@ SCENARIOS: tuple[Callable[[], None], ...] = (
     an_older_session_is_proved_late,
     nothing_tells_where_the_peer_is,
     our_own_session_is_proved_late,
+    a_link_takes_over,
 )
 
 

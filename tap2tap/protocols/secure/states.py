@@ -51,6 +51,7 @@ class PeerEvent(Enum):
     """What happens to the peer. Those that end in DOWN are reasons for the log."""
 
     LOCATED = "a newest datagram comes from another address than before, or from the first"
+    RESUMED = "the link process was replaced, and the peer is up to its predecessor"
     PROVED = "a session becomes the current one"
     HEARD = "the current session, which is still open, is heard again"
     NO_SESSION = "the session is over and no new one was to be had"
@@ -74,6 +75,7 @@ _SESSION: Final = (
 _PEER: Final = (
     ((PeerState.UNKNOWN, PeerState.DOWN), PeerEvent.LOCATED, PeerState.DOWN),
     ((PeerState.UP,), PeerEvent.LOCATED, PeerState.UP),
+    ((PeerState.UNKNOWN,), PeerEvent.RESUMED, PeerState.UP),
     ((PeerState.UNKNOWN,), PeerEvent.PROVED, PeerState.UNKNOWN),
     ((PeerState.DOWN, PeerState.UP), PeerEvent.PROVED, PeerState.UP),
     ((PeerState.UNKNOWN,), PeerEvent.HEARD, PeerState.UNKNOWN),
