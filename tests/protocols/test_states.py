@@ -7,11 +7,11 @@ import pytest
 
 from tap2tap.protocols.secure import presence, sessions, states, wire
 from tap2tap.protocols.secure.actions import OpenReceive, PeerDown, Send, Traffic
-from tap2tap.protocols.secure.handshake import NO_COOKIE, Answer, Identity, Initiation, Offer, Received
+from tap2tap.protocols.secure.handshake import NO_COOKIE, Answer, Identity, Received
 from tap2tap.protocols.secure.limits import Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.wire import Cipher
-from tests.support.simulated import ELSEWHERE, HOME, VPS, make_keys
+from tests.support.simulated import ELSEWHERE, HOME, VPS, make_keys, recordings
 from tests.support.simulated_cable import Cable, both
 from tests.support.simulated_network import DELAY, Policy
 
@@ -33,13 +33,12 @@ class Answering:
 
     def __init__(self) -> None:
         self.home, vps = make_keys()
-        self.vps = vps
         self.link = Link(vps, remote=None, keepalive=0, hardware_aes=True, random=os.urandom)
         self.now = 100.0
 
     def initiation(self, cookie: bytes = NO_COOKIE) -> list[bytes | int]:
         """Take one more; returns the index that was opened for it, or the challenge."""
-        datagram = Initiation(Identity(self.home), Offer(7, True, 0), ephemeral=os.urandom(32), cookie=cookie).datagram
+        (datagram,) = recordings(self.home, 1, cookie)
         self.now += 0.01
         actions = self.link.received(self.now, datagram, HOME)
         return [action.index for action in actions if isinstance(action, OpenReceive)] or [
@@ -128,7 +127,7 @@ def fresh_initiations_come_in_numbers() -> None:
     end.proved(newer)
     end.proved(older)
     end.link.tick(end.now + 20, Traffic())
-    assert end.link.status().sessions == 2
+    assert len(end.link._sessions) == 2
 
 
 def an_older_session_is_proved_late() -> None:
@@ -155,7 +154,7 @@ def our_own_session_is_proved_late() -> None:
     response, _ = Received(Identity(vps), send.datagram).respond(
         Answer(5, Cipher.AES_256_GCM, 0), ephemeral=os.urandom(32)
     )
-    theirs = Initiation(Identity(vps), Offer(7, True, 0), ephemeral=os.urandom(32)).datagram
+    (theirs,) = recordings(vps, 1)
     own, answered = (
         next(action.index for action in link.received(when, datagram, VPS) if isinstance(action, OpenReceive))
         for when, datagram in ((101.0, response), (102.0, theirs))

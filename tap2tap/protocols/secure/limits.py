@@ -45,7 +45,7 @@ HANDSHAKE_BURST: Final = 5.0
 HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
 ROOM_ANSWERED: Final = 8  # sessions that wait for a proof, of initiations that may be recordings
 COOKIE_LIFE: Final = 120.0  # a cookie is given out for so long; it is honoured for as long again, or longer
-COOKIE_USE: Final = 100.0  # an initiator puts a cookie into its initiations for so long
+COOKIE_USE: Final = 100.0  # an initiator uses a cookie for so long: less, as it may then be on its way
 ROOM_ANSWERED_FRESH: Final = 4  # sessions that wait for a proof, of initiations that were made lately
 
 

@@ -15,7 +15,7 @@ Pure: a method takes the time and what happened, and returns what to do. The the
 - A series of attempts begins where the peer is configured to be, so whoever once led us elsewhere does so until the
   next handshake, no longer.
 
-All memory is bounded: the rooms of `Sessions`, the initiations of `Attempts`, the memories of the `RateLimiter`.
+All memory is bounded: the places of `Sessions`, the initiations of `Attempts`, the memories of the `RateLimiter`.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
 from tap2tap.protocols.secure.responder import Responder
 from tap2tap.protocols.secure.sessions import Session, Sessions
-from tap2tap.protocols.secure.states import SessionEvent, SessionState
+from tap2tap.protocols.secure.states import SessionState
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response
 
 
@@ -57,8 +57,10 @@ class Link:
         self._timers = timers or Timers()
         self._identity = Identity(keys)
         self._notes = Sparingly()
-        self._responder = Responder(self._identity, keepalive=keepalive, hardware_aes=hardware_aes, random=random)
-        self._attempts = Attempts(self._identity, random, self._timers.initiation_life)
+        self._responder = Responder(
+            self._identity, keepalive=keepalive, hardware_aes=hardware_aes, new_index=self._new_index, random=random
+        )
+        self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
         self._ticked = float("-inf")
@@ -101,9 +103,8 @@ class Link:
     def received(self, now: float, datagram: bytes, source: Endpoint) -> list[Action]:
         """Take a datagram of a handshake type, from anyone; whatever is wrong with it, it is silently dropped."""
         if is_challenge(datagram):
-            target = self._attempts.challenged(now, datagram)
-            if target:
-                self._todo.append(Send(self._attempts.retry(now, self._offer(), target), target))
+            if retry := self._attempts.challenged(now, datagram):
+                self._todo.append(retry)
         elif (is_initiation(datagram) or is_response(datagram)) and self._identity.is_from_peer(datagram):
             try:
                 if is_initiation(datagram):
@@ -157,8 +158,6 @@ class Link:
             cipher=self._sessions.current.cipher if self._sessions.current else None,
             last_handshake=self._last_handshake,
             rekeys=self._sessions.replaced,
-            sessions=len(self._sessions),
-            refused=dict(self._responder.refused),
         )
 
     # Handshakes.
@@ -180,7 +179,7 @@ class Link:
         elif now >= attempts.due:
             # By turns where the peer is configured to be and where it was heard last: one of them may be stale.
             target = targets[attempts.number % len(targets)]
-            self._todo.append(Send(attempts.attempt(now, self._offer(), target), target))
+            self._todo.append(attempts.attempt(now, target))
 
     def _wants_handshake(self, now: float) -> bool:
         current = self._sessions.current
@@ -203,31 +202,21 @@ class Link:
 
     def _answer(self, now: float, initiation: bytes, source: Endpoint) -> None:
         room = self._sessions.has_room(SessionState.ANSWERED)
-        reply, session = self._responder.answer(now, initiation, self._new_index, self._rekey_time(), room=room)
+        reply, session = self._responder.answer(now, initiation, room=room)
         if session:
-            self._todo += self._sessions.open(session)
+            self._open(now, session)
         if reply:
             self._todo.append(Send(reply, source))
 
     def _finish(self, now: float, response: bytes) -> None:
-        result = self._attempts.answered(now, response, self._timers.answer_wait)
-        if result is None:
-            return
-        self._presence.hear(now)
-        session = Session(
-            result.index,
-            result.answer.index,
-            result.answer.cipher,
-            result.keys,
-            initiator=True,
-            peer_keepalive=result.answer.keepalive,
-            established=now,
-            rekey_at=now + self._rekey_time(),
-            target=result.target,
-        )
-        session.advance(SessionEvent.RESPONSE)
+        if session := self._attempts.answered(now, response):
+            self._presence.hear(now)
+            self._open(now, session)
+            self._prove(now, session)
+
+    def _open(self, now: float, session: Session) -> None:
+        session.rekey_at = now + self._timers.rekey_after * (1 + REKEY_JITTER * self._random(1)[0] / 256)
         self._todo += self._sessions.open(session)
-        self._prove(now, session)
 
     # Small things.
 
@@ -248,9 +237,6 @@ class Link:
             index = int.from_bytes(self._random(3), "little")
             if index and not self._sessions.get(index) and not self._attempts.uses(index):
                 return index
-
-    def _rekey_time(self) -> float:
-        return self._timers.rekey_after * (1 + REKEY_JITTER * self._random(1)[0] / 256)
 
     def _note(self, message: str, **facts: object) -> None:
         self._todo.append(Note(message, facts))

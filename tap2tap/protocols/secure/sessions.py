@@ -46,10 +46,10 @@ class Session:
     keys: SessionKeys = field(repr=False)
     initiator: bool
     peer_keepalive: int
-    established: float
-    rekey_at: float
+    established: float  # when the handshake was, for this end
     state: SessionState = SessionState.NEW
     target: Endpoint | None = None  # where the initiation went, and the proofs go; the initiator's alone
+    rekey_at: float = FOREVER
     next_proof: float = FOREVER
     _proofs: int = 0
     _control: int = 0  # the next counter below CONTROL_COUNTERS
