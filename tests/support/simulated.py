@@ -1,7 +1,7 @@
 """The two ends of a cable, simulated.
 
-A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. Its supervisor
-may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
+A `Host` is what link process and workers are to a `Link`: it carries out actions, seals and opens frames. Its link
+process may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
 hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
 """
 
@@ -28,6 +28,7 @@ from tap2tap.protocols.secure.actions import (
     Traffic,
     UseForSending,
 )
+from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.replay import ReplayWindow
@@ -47,6 +48,13 @@ HOME, VPS, ELSEWHERE = at("192.0.2.1"), at("198.51.100.1"), at("203.0.113.66")
 def make_keys() -> tuple[CableKeys, CableKeys]:
     one, other, psk = os.urandom(32), os.urandom(32), os.urandom(32)
     return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
+
+
+def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list[bytes]:
+    """Genuine initiations, as many as an attacker on the path had the patience to collect."""
+    identity = Identity(sender)
+    offers = (Offer(number + 1, True, 25) for number in range(count))
+    return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
 
 
 class Inbound:
@@ -82,12 +90,12 @@ class Host:
         self.heard_frames: set[bytes] = set()
         self.lost_without_session = 0
         self.ticks = 0
-        self.stopped = False  # the supervisor
+        self.stopped = False  # the link process
         network.hosts.append(self)
         self.restart()
 
     def restart(self) -> None:
-        """As when the supervisor is killed and started again: nothing survives but the key file."""
+        """As when the tunnel is killed and started again: nothing survives but the key file."""
         self.link = Link(
             self.keys,
             remote=self.remote,
@@ -141,7 +149,7 @@ class Host:
                 case Note():
                     pass
         assert self.up == (self.link.status().state == "up")
-        assert len(self.inbound) == self.link.status().sessions <= MAX_SESSIONS
+        assert len(self.inbound) == len(self.link._sessions) <= MAX_SESSIONS
 
     def deadline(self) -> float:
         return float("inf") if self.stopped else self.link.next_deadline()
@@ -160,7 +168,7 @@ class Host:
             self.last_sent, self.last_heard, self.last_frame_sent, self.last_frame_heard, self.counter, self.peer
         )
         self.act(self.link.tick(self.network.now, traffic))
-        assert self.link.next_deadline() > self.network.now  # or a supervisor would spin
+        assert self.link.next_deadline() > self.network.now  # or a link process would spin
 
     def seal(self, frame: bytes, kind: int = wire.TYPE_DATA) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""

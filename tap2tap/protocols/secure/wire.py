@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS as CONTROL_COUNTERS
 from tap2tap.protocols.secure.limits import REJECT_AFTER_MESSAGES as REJECT_AFTER_MESSAGES
-from tap2tap.protocols.secure.limits import REKEY_AFTER_MESSAGES as REKEY_AFTER_MESSAGES
 from tap2tap.protocols.secure.limits import SAME_AGE as SAME_AGE
 
 Bytes = npt.NDArray[np.uint8]
