@@ -1,7 +1,6 @@
 """`tap2tap stats`: what the running tunnels do, read from their counter blocks without disturbing them."""
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import psutil
 
 from tap2tap import clock, counters, endpoint
-from tap2tap.commands.arguments import Parser
+from tap2tap.commands.arguments import Parser, seconds
 from tap2tap.commands.render import render
 from tap2tap.counters import Count, Counts, Drop, Link, Reading, Slot, State
 from tap2tap.errors import OK, NoTunnelError, Tap2tapError
@@ -39,7 +38,6 @@ def parser() -> Parser:
         usage="tap2tap stats [IFACE] [--all] [--json] [--watch [SECONDS]]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("interface", nargs="?", metavar="IFACE", help="show this tunnel only")
     result.add_argument("--all", action="store_true", help="show the tunnels of every network namespace")
@@ -48,18 +46,11 @@ def parser() -> Parser:
         "--watch",
         nargs="?",
         const=1.0,
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="refresh in place, with rates, until interrupted (every second, if not said)",
     )
     return result
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0.1 <= float(text) <= 3600:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
 
 
 def stats(argv: Sequence[str]) -> int:
