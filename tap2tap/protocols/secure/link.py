@@ -76,6 +76,13 @@ class Link:
 
     # What the supervisor calls.
 
+    def resume(self, endpoint: Endpoint, *, heard: float, until: float) -> None:
+        """Before `start`: a predecessor was killed to whom the peer was up at `endpoint`, and last heard then.
+
+        Its session serves `until` then, unless one that is made anew takes its place.
+        """
+        self._presence.resume(endpoint, heard, until)
+
     def start(self, now: float) -> list[Action]:
         """Begin: with a first handshake, if it is known where the peer is."""
         return self.tick(now, Traffic())

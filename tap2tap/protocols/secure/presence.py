@@ -21,6 +21,7 @@ class Presence:
         "_looked",
         "_peer_keepalive",
         "_sent",
+        "_session_until",
         "_timers",
         "_unanswered_since",
         "endpoint",
@@ -40,6 +41,14 @@ class Presence:
         self._sent = NEVER  # what we know of ourselves; the workers' account comes later
         self._looked = NEVER  # when `look` was last called
         self._unanswered_since = FOREVER
+        self._session_until = NEVER  # when the workers stop to use a session that our predecessor made
+
+    def resume(self, endpoint: Endpoint, heard: float, until: float) -> None:
+        """Go on where a predecessor was to whom the peer was up; the workers use its session `until` then."""
+        self.up = True
+        self.endpoint = endpoint
+        self.heard = self._endpoint_at = heard
+        self._session_until = until
 
     def look(self, now: float, traffic: Traffic, has_session: bool) -> list[Action]:
         """Take in what the workers did."""
@@ -86,7 +95,7 @@ class Presence:
         """Decide whether the peer is gone; `trying_since` is when the running series of handshakes began."""
         if not self.up:
             return []
-        if not has_session:
+        if not has_session and now >= self._session_until:
             reason = "the session is over and no new one was to be had"
         elif self.interval and now - self.heard >= self.dead_after:
             reason = "nothing was heard from it"
