@@ -18,7 +18,7 @@ from tap2tap.counters import Count, Counts, Drop, Link, Reading, Slot, State
 from tap2tap.errors import OK, NoTunnelError, Tap2tapError
 
 DESCRIPTION = """\
-Show the tunnels of this network namespace: who they connect, and what each of their two workers has carried, and\nwhat their processes use.
+Show the tunnels of this network namespace: who they connect, and what each of their two workers has carried.
 Needs no root, and disturbs nothing."""
 
 EPILOG = """\

@@ -13,7 +13,7 @@ from tap2tap import endpoint
 from tap2tap.counters import Role
 from tap2tap.endpoint import Endpoint
 
-MOST = 1024  # bytes of a message
+MOST = 8192  # bytes of a message
 FDS = 2  # descriptors beside a message to the link process, at most; none are taken from it
 _PACKED = 24  # bytes of a packed endpoint
 _KEEPALIVE = struct.Struct("=H")
@@ -95,7 +95,10 @@ def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
         case Ready():
             packed = b"R"
         case BadKeyFile(words):
-            packed = b"K" + words.encode(errors="replace")[: MOST - 1]
+            shown = "".join(
+                letter if letter.isprintable() else "?" for letter in words
+            )  # a path may have anything in it
+            packed = b"K" + shown.encode(errors="replace")[: MOST - 1]
         case _:
             kind = next(letter for letter, each in _LETTERS.items() if isinstance(message, each))
             packed = kind + endpoint.pack(message.endpoint)

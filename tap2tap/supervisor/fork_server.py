@@ -104,6 +104,10 @@ class ForkServer:
         with suppress(OSError):
             self._channel.send(_KILL, socket.MSG_DONTWAIT)
 
+    def kill(self) -> None:
+        """Kill the server, and with it the process that it forked."""
+        self._process.kill()
+
     def gone(self) -> bool:
         """Whether the server has ended, and with it the process that it forked."""
         return self._process.poll() is not None
@@ -130,6 +134,7 @@ class Forked:
         self.pid = pid
         self._server = server
         self._code: int | None = None
+        self._killed = False
 
     def poll(self) -> int | None:
         """Its exit code; None while it lives."""
@@ -141,9 +146,10 @@ class Forked:
         return self._code
 
     def kill(self) -> None:
-        """Have it killed."""
+        """Have it killed; the second time its parent, too, which has not done it."""
         if self._code is None:
-            self._server.kill_child()
+            (self._server.kill if self._killed else self._server.kill_child)()
+            self._killed = True
 
     def end(self) -> int:
         """Kill it and wait until it is gone; return its exit code."""
