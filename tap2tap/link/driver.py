@@ -22,7 +22,8 @@ from tap2tap.link.sampler import Sampler
 from tap2tap.link.slots import SessionSlots
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure import actions, link
-from tap2tap.protocols.secure.mac import MAC_LENGTH, WAITING
+from tap2tap.protocols.secure.limits import WAITING, Timers
+from tap2tap.protocols.secure.mac import MAC_LENGTH
 from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Proved, Task
 from tap2tap.protocols.secure.wire import is_initiation
 
@@ -52,7 +53,7 @@ class Driver:
             keepalive=cable.keepalive,
             hardware_aes=hardware_aes(),
             random=os.urandom,
-            timers=actions.Timers(),
+            timers=Timers(),
         )
         self._ends: dict[Role, LinkEnd] = {}
         self._receive: dict[int, Order] = {}  # open sessions by index

@@ -6,11 +6,7 @@ Two steps, because a datagram may mark its counter only after it has been authen
 The idea of a window that slides with the newest counter is that of RFC 4303, section 3.4.3, and RFC 6479.
 """
 
-from typing import Final
-
-from tap2tap.protocols.secure.wire import REJECT_AFTER_MESSAGES
-
-WINDOW: Final = 8192  # counters; a 64-segment train of late datagrams is far from its edge
+from tap2tap.protocols.secure.limits import REJECT_AFTER_MESSAGES, WINDOW
 
 _SEEN = b"\1"
 
