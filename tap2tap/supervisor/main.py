@@ -22,7 +22,7 @@ from tap2tap.supervisor.loop import Watch
 from tap2tap.supervisor.publisher import Publisher, published
 from tap2tap.supervisor.resolver import Lookups, Resolver
 from tap2tap.supervisor.signals import Interrupted, Signals
-from tap2tap.workers import mmsg
+from tap2tap.workers import udp
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
 from tap2tap.workers.pin import Pin
@@ -114,7 +114,7 @@ def make_cable(config: Config, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
         stack.callback(os.close, tap.fd)
         offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
         sock = stack.enter_context(endpoint.open_socket(config.bind, config.port))
-        if call := mmsg.refused(sock):
+        if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
         remote = next((each for each in remotes if endpoint.reaches(sock, each)), None)
         if remotes and remote is None:
