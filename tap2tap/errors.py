@@ -41,7 +41,3 @@ class NoTunnelError(Tap2tapError):
     """`tap2tap stats` found no tunnel of that name."""
 
     exit_code = NO_TUNNEL
-
-
-class TapGoneError(Tap2tapError):
-    """The tap device was deleted under a worker."""
