@@ -19,6 +19,7 @@ from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerE
 from tap2tap.protocols.secure.wire import Cipher
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.stages import KEEPALIVE_AREA
+from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.secure.open import SecureOpen
 from tap2tap.workers.stages.secure.seal import SecureSeal
 from tap2tap.workers.train import Train
@@ -53,7 +54,7 @@ class Pair:
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )
         self.seal = SecureSeal(out, seal, self.outgoing, 0)
-        self.open = SecureOpen(self.memory, open_, 2, self.incoming, LONGEST)
+        self.open = SecureOpen(self.memory, open_, 2, self.incoming, LengthFilter(LONGEST, into))
         for order in self.live.values():
             (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
 

@@ -30,8 +30,8 @@ from tap2tap.protocols.secure.actions import (
 )
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
-from tap2tap.protocols.secure.replay import ReplayWindow
 from tap2tap.protocols.secure.sealing import aead
+from tap2tap.workers.stages.secure.replay import ReplayWindow
 from tests.support.simulated_network import Network
 
 MAX_SESSIONS = 8 + 4 + 4 + 8

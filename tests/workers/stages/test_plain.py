@@ -10,7 +10,7 @@ from tap2tap import clock, memory
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_raw, load
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.stages.fit import fits
+from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import SILENCE, PeerFilter
 from tap2tap.workers.stages.plain import Keepalive, PlainOpen, PlainSeal
 from tap2tap.workers.train import Train
@@ -27,7 +27,7 @@ class Opener:
         self.memory = memory.create()
         self.arena = Arena(1 << 17)
         peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=False)
-        self.stage = PlainOpen(self.memory.inbound, peers, LONGEST)
+        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(LONGEST, self.memory.inbound))
 
     def opened(self, *datagrams: bytes, source: bytes = HERE) -> list[bytes]:
         """The frames in one train of datagrams."""
@@ -90,7 +90,7 @@ def test_what_fits_is_what_every_single_frame_says(size: int, count: int, last: 
     train.at, train.size, train.step, train.count, train.last = 64, size, size + 24, count, last
     places = [(64 + number * (size + 24), last if number == count - 1 else size) for number in range(count)]
     expected = [(at, length) for at, length in places if 14 <= length <= LONGEST]
-    assert fits(train, LONGEST, counts) == bool(expected)
+    assert LengthFilter(LONGEST, counts).keep(train) == bool(expected)
     left = [(train.at + number * train.step, train.size_of(number)) for number in range(train.count)]
     assert left == expected
     assert counts[Count.DROPPED + Drop.TOO_LONG] == sum(length > LONGEST for _, length in places)
