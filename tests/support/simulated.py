@@ -1,8 +1,8 @@
 """The two ends of a cable, simulated.
 
-A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. Its supervisor
-may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
-hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
+A `Host` is what link process and workers are to a `Link`: it carries out actions, seals and opens frames. Its link
+process may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must
+always hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
 """
 
 import ipaddress
@@ -28,6 +28,7 @@ from tap2tap.protocols.secure.actions import (
     Traffic,
     UseForSending,
 )
+from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sealing import aead
@@ -49,13 +50,28 @@ def make_keys() -> tuple[CableKeys, CableKeys]:
     return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
 
 
+def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list[bytes]:
+    """Genuine initiations, as many as an attacker on the path had the patience to collect."""
+    identity = Identity(sender)
+    offers = (Offer(number + 1, True, 25) for number in range(count))
+    return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
+
+
 class Inbound:
     """What an inbound worker keeps of one session."""
 
     def __init__(self, action: OpenReceive) -> None:
         self.cipher, self.aead, self.until = action.cipher, aead(action.cipher, action.key), action.until
-        self.window = ReplayWindow(64)
+        self.counters: set[int] = set()  # that were accepted
+        self.newest = -1
         self.proved = False
+
+    def fresh(self, counter: int) -> bool:
+        return counter > self.newest - 64 and counter not in self.counters
+
+    def accept(self, counter: int) -> None:
+        self.counters.add(counter)
+        self.newest = max(self.newest, counter)
 
 
 class Host:
@@ -82,12 +98,12 @@ class Host:
         self.heard_frames: set[bytes] = set()
         self.lost_without_session = 0
         self.ticks = 0
-        self.stopped = False  # the supervisor
+        self.stopped = False  # the link process
         network.hosts.append(self)
         self.restart()
 
     def restart(self) -> None:
-        """As when the supervisor is killed and started again: nothing survives but the key file."""
+        """As when the tunnel is killed and started again: nothing survives but the key file."""
         self.link = Link(
             self.keys,
             remote=self.remote,
@@ -141,7 +157,7 @@ class Host:
                 case Note():
                     pass
         assert self.up == (self.link.status().state == "up")
-        assert len(self.inbound) == self.link.status().sessions <= MAX_SESSIONS
+        assert len(self.inbound) == len(self.link._sessions) <= MAX_SESSIONS
 
     def deadline(self) -> float:
         return float("inf") if self.stopped else self.link.next_deadline()
@@ -160,7 +176,7 @@ class Host:
             self.last_sent, self.last_heard, self.last_frame_sent, self.last_frame_heard, self.counter, self.peer
         )
         self.act(self.link.tick(self.network.now, traffic))
-        assert self.link.next_deadline() > self.network.now  # or a supervisor would spin
+        assert self.link.next_deadline() > self.network.now  # or a link process would spin
 
     def seal(self, frame: bytes, kind: int = wire.TYPE_DATA) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""
@@ -193,16 +209,16 @@ class Host:
             return
         _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
         session = self.inbound.get(index)
-        if session is None or self.network.now >= session.until or not session.window.fresh(counter):
+        if session is None or self.network.now >= session.until or not session.fresh(counter):
             return
         try:
             frame = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
         except InvalidTag:
             return
-        session.window.accept(counter)
+        session.accept(counter)
         first, session.proved = not session.proved, True
         latest = max(one.until for one in self.inbound.values() if one.proved)
-        newest = session.window.next == counter + 1 and session.until >= latest - SAME_AGE
+        newest = session.newest == counter and session.until >= latest - SAME_AGE
         self.last_heard = self.network.now
         if newest:
             self.peer = source

@@ -1,8 +1,8 @@
-"""What the link tells its supervisor to do, what the supervisor tells the link, and how long things take.
+"""What the link asks the link process to do, and what that tells the link.
 
-The supervisor carries out the actions of one call in their order, and lets each take effect before the next:
-above all OpenReceive must have reached the inbound worker before a later Send goes out, for that is what makes the
-peer use the session; then a rekey under load loses nothing.
+The link process carries out the actions of one call in their order, and lets each take effect before the next: above
+all OpenReceive must have reached the inbound worker before a later Send goes out, for that is what makes the peer use
+the session; then a rekey under load loses nothing.
 
 All times are seconds of one clock, the link's, which never goes back and does not stand still while the machine is
 suspended (CLOCK_BOOTTIME): the life of a key is to end then, too.
@@ -19,7 +19,7 @@ from tap2tap.protocols.secure.wire import Cipher
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this datagram, which is complete, from the cable's socket."""
+    """Send this datagram, which is complete, from the socket that the workers use."""
 
     datagram: bytes
     endpoint: Endpoint
@@ -29,7 +29,7 @@ class Send:
 class OpenReceive:
     """The inbound worker is to accept data datagrams with this index, beside those it accepts already.
 
-    From `until` on, seconds of the link's clock, it accepts none, whether it hears of the supervisor or not.
+    From `until` on, seconds of the link's clock, it accepts none, whether it hears of the link process or not.
     """
 
     index: int
@@ -50,7 +50,7 @@ class UseForSending:
     """The outbound worker is to seal with this key from now on, and to forget the one before.
 
     `index` is the peer's, for the header; the worker's counters begin at `first_counter`. From `until` on, seconds of
-    the link's clock, it seals nothing, whether it hears of the supervisor or not.
+    the link's clock, it seals nothing, whether it hears of the link process or not.
     """
 
     index: int
@@ -140,5 +140,3 @@ class Status:
     cipher: Cipher | None
     last_handshake: float | None  # when the session in use was proved
     rekeys: int  # sessions that took the place of a living one
-    sessions: int  # open for receiving
-    refused: dict[str, int]  # handshake datagrams, by reason

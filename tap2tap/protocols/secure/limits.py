@@ -17,19 +17,16 @@ CONTROL_COUNTERS: Final = 16  # counters below are the link's, for proofs and co
 REJECT_AFTER_MESSAGES: Final = 2**31  # counters from here on are never sent and never accepted
 WINDOW: Final = 8192  # counters that a receiver remembers; a 64-segment train of late datagrams is far from its edge
 
-# 3. Sessions: how many of each state may be open, and when the initiator repeats its proof
+# 3. Sessions
 
-ROOM_ANSWERED: Final = 8
-ROOM_ANSWERED_FRESH: Final = 4
-ROOM_STARTED: Final = 4
-ROOM_PROVED: Final = 8
 PROOF_DELAYS: Final = (0.1, 0.4, 1.5)  # from proof to proof, in case one is lost or came too early
+ROOM_PROVED: Final = 8  # sessions that something authentic came in on
+ROOM_STARTED: Final = 4  # sessions that wait for a confirmation
 
 # 3.1 When a handshake is started
 
 REKEY_JITTER: Final = 1 / 40  # of the time to a rekey, at most
 PATIENCE: Final = 1 / 12  # of the time to a rekey: so much later the responder rekeys, if the initiator has not
-REKEY_AFTER_MESSAGES: Final = 2**28
 # From attempt to attempt; the last one for ever. The first are short, as two ends are often started together, and the
 # one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST).
 ATTEMPT_DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
@@ -44,10 +41,12 @@ DEAD_GRACE: Final = 5.0  # so much more, without a sound: two keepalives are los
 # 5. Attackers
 
 REMEMBERED: Final = 1024  # initiations, of each kind: more than a peer can make while a cookie lives
-HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
 HANDSHAKE_BURST: Final = 5.0
+HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
+ROOM_ANSWERED: Final = 8  # sessions that wait for a proof, of initiations that may be recordings
 COOKIE_LIFE: Final = 120.0  # a cookie is given out for so long; it is honoured for as long again, or longer
-COOKIE_USE: Final = 100.0  # an initiator puts a cookie into its initiations for so long
+COOKIE_USE: Final = 100.0  # an initiator uses a cookie for so long: less, as it may then be on its way
+ROOM_ANSWERED_FRESH: Final = 4  # sessions that wait for a proof, of initiations that were made lately
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Timers:
     stop_before_reject: float = 10.0  # sending ends earlier, so that nothing in flight meets a closed door
     # 3.1 When a handshake is started
     rekey_after: float = 120.0
-    rekey_messages: int = REKEY_AFTER_MESSAGES
+    rekey_messages: int = 2**28
     unanswered: float = 15.0  # frames go out and nothing comes in: handshake
     late_keepalive: float = 10.0  # a keepalive is this late: handshake
     initiation_life: float = 10.0  # a response that comes later is too late
