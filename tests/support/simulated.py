@@ -32,7 +32,6 @@ from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, 
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sealing import aead
-from tap2tap.workers.stages.secure.replay import ReplayWindow
 from tests.support.simulated_network import Network
 
 MAX_SESSIONS = 8 + 4 + 4 + 8
