@@ -15,7 +15,7 @@ from tap2tap.memory import SESSIONS, Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mac import mac
-from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
+from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.wire import Cipher
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.stages import KEEPALIVE_AREA
@@ -48,7 +48,7 @@ class Pair:
         out, into = self.memory.outbound, self.memory.inbound
         (self.out, seal), (self.into, open_) = (
             (
-                SupervisorEnd(self._stack.enter_context(ours), counts),
+                LinkEnd(self._stack.enter_context(ours), counts),
                 WorkerEnd(self._stack.enter_context(theirs), counts),
             )
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))

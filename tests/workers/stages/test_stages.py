@@ -11,7 +11,7 @@ from tap2tap.counters import Slot
 from tap2tap.endpoint import from_raw, store
 from tap2tap.memory import Private
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
-from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, channel
+from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Task, channel
 from tap2tap.protocols.secure.wire import OVERHEAD
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.stages import KEEPALIVE_AREA, Open, Seal, opener, sealer
@@ -41,8 +41,8 @@ class Ends:
                 stack.enter_context(each)
             order = Order(Task.USE, index=7, key=bytes(range(32)))
             self.memory.outbound[Private.SESSION] = CONTROL_COUNTERS
-            self.out = SupervisorEnd(ours, self.memory.outbound)
-            self.into = SupervisorEnd(ours_into, self.memory.inbound)
+            self.out = LinkEnd(ours, self.memory.outbound)
+            self.into = LinkEnd(ours_into, self.memory.inbound)
             self.out.order(order)
             self.out.order(Order(Task.KEEPALIVE))
             self.into.order(Order(Task.OPEN, index=7, key=bytes(range(32))))
