@@ -1,3 +1,5 @@
+cimport cython
+
 from tap2tap.workers.arena cimport Arena
 from tap2tap.workers.offload.headers cimport Headers, host
 from tap2tap.workers.train cimport Train
@@ -8,6 +10,7 @@ cdef int BEGIN, LIMITS
 cdef long long SEQUENCE
 
 
+@cython.final
 cdef class Joiner:
     cdef Arena arena
     cdef bint udp
