@@ -17,7 +17,7 @@ cdef class Joiner:
     cdef Headers headers
     cdef readonly Py_ssize_t scratch, head, hl
     cdef Py_ssize_t at, size, mss
-    cdef int pseudo, ident, steps, ip_sum, flags, ends
+    cdef int pseudo, ident, steps, ip_sum, flags, ends, window
     cdef long long seq
 
     cpdef Py_ssize_t run(self, Train frames, Py_ssize_t first) except -1
