@@ -230,7 +230,61 @@ def test_ids_may_stand_still_only_with_df(tcp: bool) -> None:
     assert counts(join([altered(frame, "ident", 2 * index) for index, frame in enumerate(cut)])) == [1] * 10
 
 
-@pytest.mark.parametrize("flow", [Flow(ip_options=b"\1" * 4), Flow(version=6, extensions=((60, bytes(6)),))])
+@pytest.mark.parametrize("tcp", [True, False])
+@pytest.mark.parametrize("fragment", [MF, DF | MF, DF | 0x8000, 5])
+def test_fragments_are_not_joined(tcp: bool, fragment: int) -> None:
+    for vouched in (False, True):
+        assert counts(join(make(Flow(tcp=tcp, fragment=fragment)), vouched=vouched)) == [1] * 10
+
+
+def reckoned(frame: bytes, length: int) -> bytes:
+    """An IPv4 frame that says that it is so long, with the header checksum of that."""
+    header = frame[14:16] + length.to_bytes(2) + frame[18:24] + bytes(2) + frame[26:34]
+    return frame[:14] + header[:10] + (~frames.fold(header) & 0xFFFF).to_bytes(2) + header[12:] + frame[34:]
+
+
+@pytest.mark.parametrize("place", [0, 4, 9])
+@pytest.mark.parametrize("last", [33, 100])
+@pytest.mark.parametrize("field", ["ip", "udp"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_frame_that_is_not_as_long_as_it_says_is_alone(version: int, field: str, last: int, place: int) -> None:
+    flow = replace(BULK, version=version) if field == "ip" else Flow(version=version, tcp=False)
+    cut = frames.segments(flow, frames.payload(9 * 100 + last), 100)
+    if field == "ip" and version == 4:
+        cut[place] = reckoned(cut[place], len(cut[place]) - flow.l3 - 1)
+    else:
+        at = flow.l3 + 4 if field == "ip" else flow.l4 + 4
+        length = int.from_bytes(cut[place][at : at + 2]) - 1
+        cut[place] = cut[place][:at] + length.to_bytes(2) + cut[place][at + 2 :]
+    for vouched in (False, True):
+        assert counts(join(cut, vouched=vouched)) == {0: [1, 9], 4: [4, 1, 5], 9: [9, 1]}[place]
+
+
+def test_ip_checksums_that_are_wrong_alike_are_not_joined() -> None:
+    cut = make(BULK)
+    wrong = [frame[:24] + (int.from_bytes(frame[24:26]) + 1 & 0xFFFF).to_bytes(2) + frame[26:] for frame in cut]
+    longer = [reckoned(frame, len(frame) - 13) for frame in cut]
+    as_if = [frame[:24] + other[24:26] + frame[26:] for frame, other in zip(cut, longer, strict=True)]
+    for vouched in (False, True):
+        assert counts(join(wrong, vouched=vouched)) == [1] * 10
+        assert counts(join([longer[0], *as_if[1:]], vouched=vouched)) == [1] * 10
+
+
+@pytest.mark.parametrize("at", [-1, BULK.l4 + 30])  # the payload, an option
+@pytest.mark.parametrize(("place", "expected"), [(3, [3, 1, 6]), (9, [9, 1])])
+def test_the_flags_of_a_frame_that_is_not_joined_are_its_own(at: int, place: int, expected: list[int]) -> None:
+    cut = make(BULK)
+    broken = bytearray(altered(cut[place], "flags", ACK | FIN | PSH))
+    broken[at] ^= 1
+    cut[place] = bytes(broken)
+    written = join(cut)
+    check(cut, written)
+    assert counts(written) == expected
+
+
+@pytest.mark.parametrize(
+    "flow", [Flow(ip_options=b"\1" * 4), Flow(ip_options=bytes(4)), Flow(version=6, extensions=((60, bytes(6)),))]
+)
 def test_options_and_extension_headers_are_not_joined(flow: Flow) -> None:
     assert counts(join(make(flow))) == [1] * 10
 
