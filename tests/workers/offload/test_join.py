@@ -178,11 +178,33 @@ def test_the_other_spelling_of_a_zero_checksum_is_kept() -> None:
         assert counts(join(cut, vouched=vouched)) == [3, 1, 6]
 
 
+@pytest.mark.parametrize("last", [33, 100])
+@pytest.mark.parametrize(("place", "expected"), [(0, [1, 9]), (4, [4, 1, 5]), (9, [9, 1])])
+def test_the_other_spelling_of_a_zero_ip_checksum_is_kept(place: int, expected: list[int], last: int) -> None:
+    size = 900 + last
+
+    def header_sum(cut: list[bytes]) -> bytes:
+        return cut[place][BULK.l3 + 10 : BULK.l3 + 12]
+
+    cut = frames.segments(BULK, frames.payload(size), 100)
+    more = int.from_bytes(header_sum(cut))  # adding what the checksum was makes it zero
+    cut = frames.segments(replace(BULK, ident=(BULK.ident + more) % 65535), frames.payload(size), 100)
+    assert header_sum(cut) == b"\0\0"
+    assert counts(join(cut)) == [10]
+    cut[place] = cut[place][: BULK.l3 + 10] + b"\xff\xff" + cut[place][BULK.l3 + 12 :]
+    for vouched in (False, True):
+        assert counts(join(cut, vouched=vouched)) == expected
+
+
 def test_udp_without_checksum_is_not_joined() -> None:
     flow = Flow(tcp=False)
-    cut = [frame[: flow.l4 + 6] + b"\0\0" + frame[flow.l4 + 8 :] for frame in make(flow)]
+    cut = make(flow)
+    without = [frame[: flow.l4 + 6] + b"\0\0" + frame[flow.l4 + 8 :] for frame in cut]
     for vouched in (False, True):
-        assert counts(join(cut, vouched=vouched)) == [1] * 10
+        assert counts(join(without, vouched=vouched)) == [1] * 10
+        for place, expected in ((0, [1, 9]), (4, [4, 1, 5]), (9, [9, 1])):
+            one = [*cut[:place], without[place], *cut[place + 1 :]]
+            assert counts(join(one, vouched=vouched)) == expected
 
 
 def test_udp_is_joined_only_if_the_kernel_takes_it() -> None:
