@@ -6,7 +6,7 @@ USAGE = 2
 NO_PERMISSION = 4
 NO_TUNNEL = 7
 
-# Exit codes of a worker that ask the supervisor to end the program: no successor could do better.
+# Exit codes of a child that ask the supervisor to end the program: no successor could do better.
 CANNOT_START = 70
 TAP_GONE = 71
 
@@ -27,6 +27,10 @@ class StartError(Tap2tapError):
     """The tunnel cannot run on this machine as it is."""
 
 
+class TapGoneError(StartError):
+    """The tap device was deleted: no worker could go on."""
+
+
 class NoPermissionError(StartError):
     """The kernel refused what root, or a capability, may do."""
 
@@ -37,7 +41,3 @@ class NoTunnelError(Tap2tapError):
     """`tap2tap stats` found no tunnel of that name."""
 
     exit_code = NO_TUNNEL
-
-
-class TapGoneError(Tap2tapError):
-    """The tap device was deleted under a worker."""

@@ -2,17 +2,16 @@
 
 from tap2tap import endpoint
 from tap2tap.counters import Count, Slot
-from tap2tap.memory import Private
+from tap2tap.memory import Memory, Private
 from tap2tap.protocols.secure.actions import NEVER, Traffic
 from tap2tap.protocols.secure.mailbox import Order
-from tap2tap.workers.worker import Cable
 
 
 class Sampler:
     """Turns counts into times: what has grown since the last look happened about now. It costs the workers nothing."""
 
-    def __init__(self, cable: Cable) -> None:
-        self._memory = cable.memory
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
         self._counts = self._read()
         self._times = [NEVER] * len(self._counts)
 

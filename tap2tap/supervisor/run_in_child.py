@@ -16,7 +16,7 @@ from tap2tap.supervisor import process, signals
 ANSWER = 4096  # bytes, PIPE_BUF: so much goes through a pipe in one piece (pipe(7))
 
 
-class Aside:
+class Job:
     """One such process, from its creation to `take` or `close`. `fd` is readable when it has answered or died.
 
     `what` it does stands in the messages; `identity` is the uid and gid that it becomes before. Raises StartError.
@@ -63,7 +63,7 @@ class Aside:
         return self._process.end()
 
 
-def aside(role: str, what: str, work: Callable[[], None], stop: signals.Signals) -> None:
+def run_in_child(role: str, what: str, work: Callable[[], None], stop: signals.Signals) -> None:
     """Do `work` in a process of its own and wait for it.
 
     Raises the StartError that it raised or that it died of, Interrupted when a stop signal came meanwhile.
@@ -73,9 +73,9 @@ def aside(role: str, what: str, work: Callable[[], None], stop: signals.Signals)
         work()
         return b""
 
-    with closing(Aside(role, what, nothing)) as task:
-        stop.wait(task.fd)
-        task.take()
+    with closing(Job(role, what, nothing)) as job:
+        stop.wait(job.fd)
+        job.take()
 
 
 def outcome(what: str, answer: bytes) -> bytes:
