@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tap2tap.errors import UsageError
 from tap2tap.numbers import whole_number
@@ -47,7 +48,7 @@ class CableKeys:
 
 def public_key(private: bytes) -> bytes:
     """Compute the X25519 public key of a private key, both 32 bytes (RFC 7748)."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def encode(key: bytes) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tap2tap.protocols.secure import wire
-from tap2tap.protocols.secure.actions import PeerDown, PeerUp, Timers
+from tap2tap.protocols.secure.actions import PeerDown, PeerUp
+from tap2tap.protocols.secure.limits import Timers
 from tap2tap.protocols.secure.wire import Cipher
 from tests.support.simulated import HOME, VPS, Host, make_keys
 from tests.support.simulated_cable import Cable, both

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tap2tap.protocols.secure.actions import OpenReceive, Timers, UseForSending
+from tap2tap.protocols.secure.actions import OpenReceive, UseForSending
+from tap2tap.protocols.secure.limits import Timers
 from tests.support.simulated_cable import Cable, both
 from tests.support.simulated_network import DELAY
 

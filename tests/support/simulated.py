@@ -25,12 +25,13 @@ from tap2tap.protocols.secure.actions import (
     Send,
     SendKeepalive,
     StopSending,
-    Timers,
     Traffic,
     UseForSending,
 )
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.replay import ReplayWindow
+from tap2tap.protocols.secure.sealing import aead
 from tests.support.simulated_network import Network
 
 MAX_SESSIONS = 8 + 4 + 4 + 8
@@ -52,7 +53,7 @@ class Inbound:
     """What an inbound worker keeps of one session."""
 
     def __init__(self, action: OpenReceive) -> None:
-        self.cipher, self.aead, self.until = action.cipher, wire.aead(action.cipher, action.key), action.until
+        self.cipher, self.aead, self.until = action.cipher, aead(action.cipher, action.key), action.until
         self.window = ReplayWindow(64)
         self.proved = False
 
@@ -111,7 +112,7 @@ class Host:
                 case Send(datagram, endpoint):
                     if datagram[0] == wire.TYPE_DATA:
                         _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
-                        assert counter < wire.CONTROL_COUNTERS
+                        assert counter < CONTROL_COUNTERS
                         self.network.use_nonce(self.link, index, counter)
                         self.last_sent = now
                     self.network.send(datagram, self.address, endpoint)
@@ -169,7 +170,7 @@ class Host:
         one = self.outbound
         self.network.use_nonce(self.link, one.index, self.counter)
         header = wire.header(kind, one.index, self.counter)
-        sealed = wire.aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
+        sealed = aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
         self.counter += 1
         self.last_sent = self.network.now
         if frame:
@@ -201,7 +202,7 @@ class Host:
         session.window.accept(counter)
         first, session.proved = not session.proved, True
         latest = max(one.until for one in self.inbound.values() if one.proved)
-        newest = session.window.next == counter + 1 and session.until >= latest - wire.SAME_AGE
+        newest = session.window.next == counter + 1 and session.until >= latest - SAME_AGE
         self.last_heard = self.network.now
         if newest:
             self.peer = source
@@ -210,7 +211,7 @@ class Host:
             assert frame not in self.heard_frames
             assert not frame.endswith(b" %d" % id(self))
             self.heard_frames.add(frame)
-        if (first or counter < wire.CONTROL_COUNTERS) and not self.stopped:
+        if (first or counter < CONTROL_COUNTERS) and not self.stopped:
             self.act(self.link.proved(self.network.now, index, source, newest=newest))
 
     def actions(self, kind: type) -> list[tuple[float, Action]]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, REKEY_AFTER_MESSAGES, Cipher
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
+from tap2tap.protocols.secure.limits import Timers as Timers
+from tap2tap.protocols.secure.wire import Cipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,25 +129,6 @@ class Traffic:
     last_frame_heard: float = NEVER
     next_counter: int = 0  # of the session that is used for sending; the worker itself stops at REJECT_AFTER_MESSAGES
     endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
-
-
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """All durations of the protocol, in seconds, and the count that asks for a rekey; tests shorten them."""
-
-    rekey_after: float = 120.0
-    reject_after: float = 180.0  # a session's whole life
-    stop_before_reject: float = 10.0  # sending ends earlier, so that nothing in flight meets a closed door
-    rekey_messages: int = REKEY_AFTER_MESSAGES
-    initiation_life: float = 10.0  # a response that comes later is too late
-    unproved_life: float = 15.0  # of a session that nobody has used yet
-    answer_wait: float = 5.0  # after a response, for the confirmation; then the handshake is tried again
-    unanswered: float = 15.0  # frames go out and nothing comes in: handshake
-    passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
-    late_keepalive: float = 10.0  # a keepalive is this late: handshake
-    give_up: float = 20.0  # handshakes go unanswered: the peer is down
-    forget_endpoint: float = 90.0  # the same, and nobody configured where the peer is: wait until it comes
-    poll: float = 2.0  # `tick` is wanted this often while there is a session, to look at the traffic
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ Several wait at the same time, so that a path which is slower than our patience 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.handshake import (
@@ -20,15 +19,8 @@ from tap2tap.protocols.secure.handshake import (
     SessionKeys,
     index_in,
 )
-from tap2tap.protocols.secure.limits import COOKIE_LIFE
-from tap2tap.protocols.secure.mac import WAITING
+from tap2tap.protocols.secure.limits import ATTEMPT_DELAYS, ATTEMPT_JITTER, COOKIE_USE, WAITING
 from tap2tap.protocols.secure.noise import KEY_LENGTH
-
-# Seconds from attempt to attempt; the last one for ever. The first are short, as two ends are often started together,
-# and the one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST).
-DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
-JITTER: Final = 1 / 3  # of a delay, at most, and of a second, on top: two ends that start together do not stay in step
-COOKIE_USE: Final = COOKIE_LIFE - 20.0  # seconds after which a cookie may no longer be honoured when it arrives
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +84,9 @@ class Attempts:
 
     def attempt(self, now: float, offer: Offer, target: Endpoint) -> bytes:
         """Build the initiation that is due, and set the time of the next one."""
-        delay = DELAYS[min(self.number, len(DELAYS) - 1)]
+        delay = ATTEMPT_DELAYS[min(self.number, len(ATTEMPT_DELAYS) - 1)]
         self.number += 1
-        self.due = now + delay + JITTER * min(delay, 1.0) * self._random(1)[0] / 256
+        self.due = now + delay + ATTEMPT_JITTER * min(delay, 1.0) * self._random(1)[0] / 256
         self._may_retry = True
         return self._initiate(now, offer, target)
 

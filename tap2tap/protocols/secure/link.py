@@ -2,7 +2,7 @@
 
 Pure: a method takes the time and what happened, and returns what to do. The theory of operation:
 
-- Either end may start. An initiation is answered if it passes the gate, and the answer opens a session for
+- Either end may start. An initiation is answered if it passes the rate limiter, and the answer opens a session for
   receiving, no more: it may have been a recording. The initiator proves the session with a keepalive, the responder
   confirms with another. *An end sends frames on a session only after something authentic came in on it*, so a
   session is used only when both ends have it, and until then the one before goes on undisturbed.
@@ -15,26 +15,23 @@ Pure: a method takes the time and what happened, and returns what to do. The the
 - A series of attempts begins where the peer is configured to be, so whoever once led us elsewhere does so until the
   next handshake, no longer.
 
-All memory is bounded: the rooms of `Sessions`, the initiations of `Attempts`, the memories of the `Gate`.
+All memory is bounded: the rooms of `Sessions`, the initiations of `Attempts`, the memories of the `RateLimiter`.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
-from tap2tap.protocols.secure.actions import Action, Note, Send, SendKeepalive, Status, Timers, Traffic
+from tap2tap.protocols.secure.actions import Action, Note, Send, SendKeepalive, Status, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.handshake import Identity, Offer
+from tap2tap.protocols.secure.limits import PATIENCE, REKEY_JITTER, Timers
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
 from tap2tap.protocols.secure.responder import Responder
 from tap2tap.protocols.secure.sessions import Kind, Session, Sessions
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response
-
-REKEY_JITTER: Final = 1 / 40  # of the rekey time
-PATIENCE: Final = 1 / 12  # of the rekey time: so much later the responder rekeys, if the initiator has not
 
 
 class Link:
@@ -59,9 +56,7 @@ class Link:
         self._timers = timers or Timers()
         self._identity = Identity(keys)
         self._notes = Sparingly()
-        self._responder = Responder(
-            self._identity, keepalive=keepalive, hardware_aes=hardware_aes, random=random, timers=self._timers
-        )
+        self._responder = Responder(self._identity, keepalive=keepalive, hardware_aes=hardware_aes, random=random)
         self._attempts = Attempts(self._identity, random, self._timers.initiation_life)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)

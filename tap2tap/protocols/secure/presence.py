@@ -6,7 +6,8 @@ nothing to say answers with a keepalive after a while in any case, so that frame
 """
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import NEVER, Action, PeerDown, PeerMoved, PeerUp, Timers, Traffic
+from tap2tap.protocols.secure.actions import NEVER, Action, PeerDown, PeerMoved, PeerUp, Traffic
+from tap2tap.protocols.secure.limits import DEAD_GRACE, DEAD_INTERVALS, Timers
 
 FOREVER = float("inf")
 
@@ -120,7 +121,7 @@ class Presence:
     @property
     def dead_after(self) -> float:
         """Seconds of silence that mean the peer is gone: two keepalives lost, and some."""
-        return 2.5 * self.interval + 5.0
+        return DEAD_INTERVALS * self.interval + DEAD_GRACE
 
     def keepalive_due(self) -> float:
         """Return when a keepalive is to be sent."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from tap2tap.protocols.secure.actions import Timers
 from tap2tap.protocols.secure.handshake import (
     Answer,
     Identity,
@@ -10,8 +9,8 @@ from tap2tap.protocols.secure.handshake import (
     challenge,
     choose_cipher,
 )
-from tap2tap.protocols.secure.limits import Gate, Verdict
 from tap2tap.protocols.secure.noise import KEY_LENGTH
+from tap2tap.protocols.secure.rate_limiter import RateLimiter, Verdict
 from tap2tap.protocols.secure.sessions import Kind, Session
 
 
@@ -25,12 +24,10 @@ class Responder:
         keepalive: int,
         hardware_aes: bool,
         random: Callable[[int], bytes],
-        timers: Timers,
     ) -> None:
         self._identity, self._random = identity, random
         self._keepalive, self._hardware_aes = keepalive, hardware_aes
-        self._timers = timers
-        self._gate = Gate(random)
+        self._limiter = RateLimiter(random)
         self.refused = {"replayed": 0, "challenged": 0, "busy": 0}
 
     def answer(
@@ -41,13 +38,13 @@ class Responder:
         `rekey_time` is how many seconds after which the session is to be renewed, `room` whether another session of
         Kind.ANSWERED has a place. Raises NoiseError for an initiation that the peer did not write.
         """
-        verdict = self._gate.judge(now, initiation, room=room)
+        verdict = self._limiter.judge(now, initiation, room=room)
         if verdict in (Verdict.REPLAYED, Verdict.BUSY):
             self.refused[verdict.name.lower()] += 1
             return None, None
         if verdict is Verdict.CHALLENGE:  # costs one more hash, and is smaller than what asked for it
             self.refused["challenged"] += 1
-            return challenge(self._identity, initiation, self._gate.cookie(now)), None
+            return challenge(self._identity, initiation, self._limiter.cookie(now)), None
         received = Received(self._identity, initiation)
         offer = received.offer
         cipher = choose_cipher(self._hardware_aes, offer.hardware_aes)

@@ -12,9 +12,20 @@ from enum import Enum
 from typing import Final
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import Action, CloseReceive, OpenReceive, StopSending, Timers, UseForSending
+from tap2tap.protocols.secure.actions import Action, CloseReceive, OpenReceive, StopSending, UseForSending
 from tap2tap.protocols.secure.handshake import SessionKeys
-from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, SAME_AGE, Cipher, keepalive
+from tap2tap.protocols.secure.limits import (
+    CONTROL_COUNTERS,
+    PROOF_DELAYS,
+    ROOM_ANSWERED,
+    ROOM_ANSWERED_FRESH,
+    ROOM_PROVED,
+    ROOM_STARTED,
+    SAME_AGE,
+    Timers,
+)
+from tap2tap.protocols.secure.sealing import keepalive
+from tap2tap.protocols.secure.wire import Cipher
 
 
 class Kind(Enum):
@@ -26,8 +37,12 @@ class Kind(Enum):
     PROVED = "something authentic came in on it"
 
 
-ROOM: Final = {Kind.ANSWERED: 8, Kind.ANSWERED_FRESH: 4, Kind.STARTED: 4, Kind.PROVED: 8}
-PROOF_DELAYS: Final = (0.1, 0.4, 1.5)  # seconds between the initiator's proofs, in case one is lost or came too early
+ROOM: Final = {
+    Kind.ANSWERED: ROOM_ANSWERED,
+    Kind.ANSWERED_FRESH: ROOM_ANSWERED_FRESH,
+    Kind.STARTED: ROOM_STARTED,
+    Kind.PROVED: ROOM_PROVED,
+}
 FOREVER: Final = float("inf")
 
 

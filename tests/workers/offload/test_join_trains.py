@@ -6,19 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap.workers.join import Joiner
-from tap2tap.workers.train import Batch
 from tests.support import frames
 from tests.support.frames import Flow
-from tests.support.joining import BULK, JOINER, as_written, check, counts, join, make
+from tests.support.joining import BULK, check, counts, join, make
 
 
 def test_a_super_frame_fits_into_an_ip_packet() -> None:
     for version, room in ((4, 65535 - 32 - 20), (6, 65535 - 32)):
         mss = 9000
         cut = frames.segments(replace(BULK, version=version), bytes(13 * mss), mss)
-        batch = frames.load(Batch(14 * 9200), cut, step=14 * 9200)
-        written = as_written(Joiner(udp=False).join(batch))
+        written = join(cut)
         check(cut, written)
         assert counts(written)[0] == (room - 20) // mss
 
@@ -50,10 +47,6 @@ def test_what_is_not_ip_is_yielded_one_by_one(size: int) -> None:
         assert counts(written) == [1] * count
 
 
-def test_an_empty_train_is_nothing() -> None:
-    assert JOINER.join(Batch()) == []
-
-
 def test_a_train_longer_than_a_super_frame_may_be() -> None:
     for flow in (BULK, Flow(version=6, tcp=False)):
         cut = make(flow, 150)
@@ -71,22 +64,12 @@ def test_many_runs_are_found_in_one_train() -> None:
     assert counts(written) == [2] * 32
 
 
-def test_many_shapes_do_not_pile_up() -> None:
-    joiner = Joiner(udp=True)
-    for mss in range(100, 300):
-        for short in (50, mss):
-            cut = frames.segments(BULK, frames.payload(2 * mss + short), mss)
-            written = join(cut, joiner=joiner)
-            check(cut, written)
-            assert counts(written) == [3]
-
-
 @given(st.integers(1, 120), st.integers(1, 64), st.data())
 def test_noise_passes_unchanged(size: int, count: int, data: st.DataObject) -> None:
     noise = data.draw(st.binary(min_size=size, max_size=size))
     last = data.draw(st.integers(1, size))
     cut = [noise] * (count - 1) + [noise[:last]]
-    written = join(cut, vouched=data.draw(st.booleans()))
+    written = join(cut, vouched=data.draw(st.booleans()), room=data.draw(st.sampled_from((0, 24))), whole=True)
     assert b"".join(write[10:] for write, _ in written) == b"".join(cut)
 
 
@@ -96,5 +79,5 @@ def test_damaged_frames_pass_unchanged(flow: Flow, payload: bytes, count: int, d
     for _ in range(data.draw(st.integers(1, 4))):
         frame[data.draw(st.integers(0, min(len(frame), flow.hl + 2) - 1))] = data.draw(st.integers(0, 255))
     cut = [bytes(frame)] * count
-    written = join(cut)
+    written = join(cut, room=24, whole=True)
     check(cut, written)

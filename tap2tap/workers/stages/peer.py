@@ -9,7 +9,7 @@ from tap2tap.endpoint import Endpoint, from_raw, load, store
 SILENCE = 30 * 10**9  # ns without a word from the peer before another may take its place
 
 
-class Doorkeeper:
+class PeerFilter:
     """Decides whose datagrams come in, and keeps the peer's slots of the memory: `slots[at:at+4]`, `heard`.
 
     A successor of a killed worker reads there who the peer is. Times are those of the clock in ns, sources are
@@ -17,7 +17,7 @@ class Doorkeeper:
     """
 
     def __init__(self, slots: memoryview, at: int, heard: int, family: int, *, fixed: bool) -> None:
-        self._slots = slots
+        self._slots = self._words = slots
         self._at = at
         self._heard = heard
         self._fixed = fixed
@@ -27,11 +27,11 @@ class Doorkeeper:
         """Whether something valid from `source` comes in at `now`; it is noted that the peer was heard then."""
         if source != self._peer.current() and not self._moves(source, now):
             return False
-        self._slots[self._heard] = now
+        self._words[self._heard] = now
         return True
 
     def _moves(self, source: bytes, now: int) -> bool:
-        if self._fixed or (self._peer.current() is not None and now - self._slots[self._heard] < SILENCE):
+        if self._fixed or (self._peer.current() is not None and now - self._words[self._heard] < SILENCE):
             return False
         store(self._slots, self._at, from_raw(source))
         return True
@@ -41,7 +41,7 @@ class Address:
     """The peer's address as a `struct sockaddr` of `family`: read again only when someone has changed it."""
 
     def __init__(self, slots: memoryview, at: int, family: int) -> None:
-        self._slots = slots
+        self._slots = self._words = slots
         self._at = at
         self._family = family
         self._check = 0
@@ -49,7 +49,7 @@ class Address:
 
     def current(self) -> bytes | None:
         """The peer's address, None while there is none."""
-        check = self._slots[self._at + 3]
+        check = self._words[self._at + 3]
         if check != self._check:
             endpoint: Endpoint | None = load(self._slots, self._at)
             if endpoint is not None:

@@ -6,15 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tap2tap.workers.join import Joiner
-from tap2tap.workers.split import Splitter
-from tap2tap.workers.train import Batch
 from tests.support import frames
 from tests.support.frames import ACK, CWR, DF, ECE, FIN, MF, PSH, RST, SYN, TIMESTAMPS, URG, Flow
 from tests.support.joining import BULK, check, counts, join, make
-
-SOURCE = Batch()
-SPLITTER = Splitter(SOURCE)
+from tests.workers.offload.test_split import Split
 
 joinable = st.tuples(frames.flows(joinable=True), frames.bytes_of_payload, st.integers(20, 1500))
 
@@ -27,11 +22,9 @@ joinable = st.tuples(frames.flows(joinable=True), frames.bytes_of_payload, st.in
 def test_join_after_split_gives_the_super_frame_back(given: tuple[Flow, bytes, int], vouched: bool) -> None:
     flow, payload, mss = given
     header, frame = frames.super_frame(flow, payload, mss)
-    SOURCE.buffer[: len(frame)] = frame
-    for batch in SPLITTER.split(header, [len(frame)]):
-        assert batch.vouched
-        cut = frames.contents(batch)
-        whole = len(cut) == -(-len(payload) // mss) and len(batch.trains) == 1
+    split = Split(header, frame)
+    for cut in split.trains:
+        whole = len(cut) == -(-len(payload) // mss) and len(split.trains) == 1
         written = join(cut, vouched=vouched)
         check(cut, written)
         if whole and len(cut) > 1 and 65535 not in [int.from_bytes(frame[flow.l4 + 16 :][:2], "big") for frame in cut]:
@@ -193,9 +186,9 @@ def test_udp_without_checksum_is_not_joined() -> None:
 
 
 def test_udp_is_joined_only_if_the_kernel_takes_it() -> None:
-    assert counts(join(make(Flow(tcp=False)), joiner=Joiner(udp=True))) == [10]
-    assert counts(join(make(Flow(tcp=False)), joiner=Joiner(udp=False))) == [1] * 10
-    assert counts(join(make(Flow()), joiner=Joiner(udp=False))) == [10]
+    assert counts(join(make(Flow(tcp=False)), udp=True)) == [10]
+    assert counts(join(make(Flow(tcp=False)), udp=False)) == [1] * 10
+    assert counts(join(make(Flow()), udp=False)) == [10]
 
 
 GROUP = bytes.fromhex("01005e000009020000000001")
