@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -11,6 +12,7 @@ import pytest
 
 from tap2tap import endpoint
 from tap2tap.counters import Count, Drop
+from tap2tap.endpoint import SOL_UDP, UDP_SEGMENT
 from tap2tap.memory import GROUP
 from tap2tap.workers import send
 from tap2tap.workers.arena import Arena
@@ -116,3 +118,15 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def notes(capfd: pytest.CaptureFixture[str]) -> int:
     """How many lines about trains the log has got since the last look."""
     return capfd.readouterr().err.count(NOTE)
+
+
+def most_segments() -> int:
+    """How many datagrams a train may have on this kernel (UDP_MAX_SEGMENTS in linux/udp.h)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for most in (128, 64):
+            try:
+                sock.sendmsg([bytes(2 * most)], [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", 2))], 0, ("127.0.0.1", 9))
+            except OSError:
+                continue
+            return most
+    pytest.skip("this kernel has no UDP segmentation")
