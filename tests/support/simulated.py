@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys, public_key
-from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure import limits, wire
 from tap2tap.protocols.secure.actions import (
     NEVER,
     Action,
@@ -32,9 +32,11 @@ from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, 
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sealing import aead
+from tap2tap.protocols.secure.sessions import ROOM
+from tap2tap.protocols.secure.states import SessionState
 from tests.support.simulated_network import Network
 
-MAX_SESSIONS = 8 + 4 + 4 + 8
+MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
 
 
 def at(address: str, port: int = 1234) -> Endpoint:
@@ -155,8 +157,17 @@ class Host:
                     self.up = False
                 case Note():
                     pass
+        self.check()
+
+    def check(self) -> None:
+        """What the link takes for true is what it has told: the states of its sessions and of the peer."""
         assert self.up == (self.link.status().state == "up")
-        assert len(self.inbound) == len(self.link._sessions) <= MAX_SESSIONS
+        open_ = list(self.link._sessions)
+        assert {session.index for session in open_} == set(self.inbound)
+        sealing = [session.keys.send for session in open_ if session.state is SessionState.CURRENT]
+        assert sealing == ([self.outbound.key] if self.outbound else [])
+        for state, room in ROOM.items():
+            assert sum(session.state is state for session in open_) <= room + (state is SessionState.PROVED)
 
     def deadline(self) -> float:
         return float("inf") if self.stopped else self.link.next_deadline()
