@@ -25,8 +25,8 @@ MOST = 20
 # Functions that are not hot, or may ask Python, by the end of the name and why.
 EXCEPT = {
     "__init__": "once a worker",
-    "aead._symbol": "once a worker",
-    "aead.symbol": "once a worker",
+    "aead.address": "once a worker",
+    "arena.Arena.put": "what the link process sends: a few bytes now and then",
     "udp.refused": "once a worker",
     "backlog.Backlog.admit": "pauses the worker",
     "backlog.Backlog._add": "once a message: items of three memory views",
@@ -48,8 +48,8 @@ EXCEPT = {
     "sessions.Sessions.expire": "once a second at most",
     "sessions.Sessions._start": "a new session",
 }
-# Calls of Python that are made once a train at most.
-ONCE_A_TRAIN = ("clock.now", "pin.look(", "fits(")
+# Calls of Python that are made once a train at most, and what raises.
+ONCE_A_TRAIN = ("clock.now", "pin.look(", "fits(", "fail(")
 UNTIL_THE_LOOP = {"outbound.outbound", "inbound.inbound"}  # what these do before their `while True` is done once
 
 
