@@ -29,7 +29,7 @@ HERE = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234).raw(socket.AF_INET)
 THERE = Endpoint(ipaddress.ip_address("198.51.100.7"), 4321).raw(socket.AF_INET)
 LONGEST = 9022  # bytes of a frame
 PEER_KEY = bytes(range(32))  # of the mac of the peer's handshakes
-AREA = 1 << 17  # bytes of an arena for one train of datagrams
+AREA = 1 << 20  # bytes of an arena; the first ones are the seal stage's own
 FRAMES_AT = KEEPALIVE_AREA + 64
 
 
