@@ -1,4 +1,4 @@
-"""What the supervisor tells the seal and open stages, and what it hears from them."""
+"""What the link tells the seal and open stages, and what it hears from them."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_keepalives_in_one_train_are_counted_one_by_one() -> None:
         assert both.memory.inbound[Private.SESSION + 7] == 4
 
 
-def test_the_supervisor_hears_of_the_first_authentic_datagram_and_of_the_peers_supervisor() -> None:
+def test_the_link_hears_of_the_first_authentic_datagram_and_of_the_peers_link() -> None:
     with pair(7) as both:
         data = both.sealed(numbered(80, 80, 80))
         both.opened([bytes(each[:-1]) + b"?" for each in data])
@@ -97,7 +97,7 @@ def test_the_peer_is_where_its_newest_authentic_datagram_came_from() -> None:
         assert both.peer == "198.51.100.7:4321"
 
 
-def test_a_worker_obeys_the_deadline_of_an_order_without_hearing_of_its_supervisor(
+def test_a_worker_obeys_the_deadline_of_an_order_without_hearing_of_its_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
@@ -171,7 +171,7 @@ def test_a_peer_that_confirms_one_session_but_sends_on_another_of_the_same_age_i
         assert moved_by(both, *both.sealed(numbered(80))) == [True]
 
 
-def test_the_supervisor_hears_whether_a_proof_was_the_newest_datagram() -> None:
+def test_the_link_hears_whether_a_proof_was_the_newest_datagram() -> None:
     with pair(7) as both:
         held_back = keepalive(Cipher.AES_256_GCM, (7).to_bytes(32, "big"), 7, 3)
         both.opened(both.sealed(numbered(80)))

@@ -1,6 +1,6 @@
 """Datagrams of the handshake on their way to the link: what the peer did not make costs one hash and goes no further.
 
-So whoever lacks the keys can neither keep the supervisor busy nor crowd genuine handshakes out of the way there.
+So whoever lacks the keys can neither keep the link process busy nor crowd genuine handshakes out of the way there.
 """
 
 from collections import deque
