@@ -34,6 +34,7 @@ from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sealing import aead
 from tap2tap.protocols.secure.sessions import ROOM
 from tap2tap.protocols.secure.states import SessionState
+from tests.support.datagrams import take_apart
 from tests.support.simulated_network import Network
 
 MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
@@ -128,7 +129,7 @@ class Host:
             match action:
                 case Send(datagram, endpoint):
                     if datagram[0] == wire.TYPE_DATA:
-                        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
+                        _, index, counter = take_apart(datagram)
                         assert counter < CONTROL_COUNTERS
                         self.network.use_nonce(self.link, index, counter)
                         self.last_sent = now
@@ -217,7 +218,7 @@ class Host:
             return
         if len(datagram) < wire.OVERHEAD:
             return
-        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
+        _, index, counter = take_apart(datagram)
         session = self.inbound.get(index)
         if session is None or self.network.now >= session.until or not session.fresh(counter):
             return

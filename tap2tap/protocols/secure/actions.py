@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
-from tap2tap.protocols.secure.limits import Timers as Timers
 from tap2tap.protocols.secure.wire import Cipher
 
 

@@ -58,8 +58,3 @@ def is_challenge(datagram: bytes | memoryview) -> bool:
 def header(kind: int, index: int, counter: int) -> bytes:
     """Return the 8-byte header of one data datagram."""
     return (kind | index << 8 | counter << 32).to_bytes(HEADER_LENGTH, "little")
-
-
-def take_apart(word: int) -> tuple[int, int, int]:
-    """Return (type, index, counter) of one header word."""
-    return word & 0xFF, word >> 8 & MAX_INDEX, word >> 32

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tap2tap.protocols.secure.mac import MAC_LENGTH, WAITING
+from tap2tap.protocols.secure.limits import WAITING
+from tap2tap.protocols.secure.mac import MAC_LENGTH
 from tap2tap.protocols.secure.mailbox import Handshake, Order, Task
 from tests.support.pair import THERE, Pair, challenge, initiation, numbered, pair, response
 

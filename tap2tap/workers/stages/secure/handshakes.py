@@ -8,7 +8,8 @@ from collections import deque
 from tap2tap import clock, log
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.endpoint import from_raw
-from tap2tap.protocols.secure.mac import MAC_LENGTH, WAITING, matches
+from tap2tap.protocols.secure.limits import WAITING
+from tap2tap.protocols.secure.mac import MAC_LENGTH, matches
 from tap2tap.protocols.secure.mailbox import Order, Task, WorkerEnd
 from tap2tap.protocols.secure.recent import Seen, Sparingly
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response
