@@ -1,4 +1,4 @@
-"""Builds the data plane: what has a .pxd beside it is compiled by Cython where there is a compiler, else it runs as it is.
+"""Builds the data plane: what has a .pxd beside it is compiled by Cython where there is a compiler, else runs as it is.
 
 A module is either one Python source, M.py with its types in M.pxd, or one of two implementations of one interface:
 M.pyx where it is compiled, M.py where it is not. All are compiled or none is.
