@@ -93,8 +93,9 @@ class _Refusing(Outgoing):
         return self._path.refusal(train=segment > 0) or super().send(at, length, segment)
 
     def send_each(self, at: int, size: int, step: int, count: int, last: int) -> int:
-        some = min(count, self._path.most)
-        return self._path.refusal(train=False) or super().send_each(at, size, step, some, last if some == count else size)
+        if count > self._path.most:
+            count, last = self._path.most, size
+        return self._path.refusal(train=False) or super().send_each(at, size, step, count, last)
 
 
 def lay(arena: Arena, datagrams: list[bytes], at: int = 0) -> Train:
