@@ -1,4 +1,4 @@
-"""Builds the data plane: what has a .pxd beside it is compiled by Cython where there is a compiler, else it runs as it is.
+"""Builds the data plane: what has a .pxd beside it is compiled by Cython where there is a compiler, else runs as it is.
 
 A module is either one Python source, M.py with its types in M.pxd, or one of two implementations of one interface:
 M.pyx where it is compiled, M.py where it is not. All are compiled or none is.
@@ -7,6 +7,7 @@ M.pyx where it is compiled, M.py where it is not. All are compiled or none is.
 import os
 import shlex
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -85,8 +86,6 @@ def translate(extensions: list[Extension]) -> None:
 class Build(build_ext):
     """Builds all extensions, or leaves none behind where that is not possible."""
 
-    command_name = "build_ext"
-
     def initialize_options(self) -> None:
         """Use all CPUs."""
         super().initialize_options()
@@ -100,7 +99,7 @@ class Build(build_ext):
             super().run()
         except (CannotCompileError, BaseError, CCompilerError) as error:
             why = " ".join(str(error).split())
-            self.warn(f"the data plane of tap2tap will be interpreted, a quarter as fast: {why}")
+            print(f"warning: the data plane of tap2tap will be interpreted, a quarter as fast: {why}", file=sys.stderr)
             self.distribution.ext_modules = self.extensions = []
         self._delete_all_others()
 
