@@ -28,7 +28,7 @@ from tap2tap.workers.udp import Receiver
 from tap2tap.workers.writer import TapWriter
 from tests.support import frames
 from tests.support.joining import BULK, standing_still
-from tests.support.lone import Lone, roomy
+from tests.support.lone import BUFFER, Lone, find_room, roomy
 from tests.support.mixture import MAX_DATAGRAMS, Read, check, mixture, received
 from tests.support.pair import HERE, LONGEST, Pair, pair
 
@@ -66,6 +66,7 @@ def taps(stack: ExitStack, overhead: int = 0) -> Taps:
     (fed, read), (write, came) = ([stack.enter_context(roomy(end)) for end in ends] for ends in pairs)
     for end in (read, came):
         end.setblocking(False)
+    find_room(2 * BUFFER, fed, write)
     writer, single = (TapWriter(write.fileno(), slots(), pieces) for pieces in (Joiner(udp=True).join, singly))
     return Taps(fed, TapReader(read.fileno(), slots(), overhead), writer, single, came)
 
@@ -92,11 +93,7 @@ def carried(ends: Taps, reads: Sequence[Read], both: Pair | None = None) -> list
         datagrams.extend(frames.contents(sealed))
 
     for header, frame, _ in reads:
-        try:
-            ends.fed.send(header + frame, socket.MSG_DONTWAIT)
-        except BlockingIOError:  # an ordinary user's socket holds less than all of it
-            ends.reader.drain(carry)
-            ends.fed.send(header + frame)
+        ends.fed.send(header + frame)
     for _ in reads:  # once is not enough where a lone frame is expected
         ends.reader.drain(carry)
     return datagrams
