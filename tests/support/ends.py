@@ -17,7 +17,7 @@ from tap2tap.workers.udp import AREA as RECEIVED
 from tap2tap.workers.write import Writer
 from tests.support import frames
 from tests.support.frames import contents, load
-from tests.support.lone import roomy
+from tests.support.lone import BUFFER, find_room, roomy
 from tests.support.mixture import Read, received
 from tests.support.pair import HERE, Pair
 
@@ -37,6 +37,7 @@ class Ends:
         (self.fed, read), (write, self.came) = ([stack.enter_context(roomy(end)) for end in ends] for ends in pairs)
         for end in (read, self.came):
             end.setblocking(False)
+        find_room(2 * BUFFER, self.fed, write)
         self.seal, self.open = (both.seal, both.open) if both else (None, None)
         self.outgoing = both.outgoing if both else Arena(FIRST + AREA + OUT_AREA)
         self.incoming = both.incoming if both else Arena(RECEIVED + SCRATCH)

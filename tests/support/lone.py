@@ -63,6 +63,15 @@ def roomy(sock: socket.socket) -> socket.socket:
     return sock
 
 
+def find_room(size: int, *socks: socket.socket) -> None:
+    """End the test if so much cannot wait in sockets as large as this user may make them."""
+    have = min(sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) for sock in socks)
+    if have < size:
+        from tests.conftest import lacking  # not in the worker's process
+
+        lacking(f"{size} bytes are to wait in a socket, and this user's hold {have}: root is not bound by wmem_max")
+
+
 class Lone:
     """The worker `direction` on its own. What is fed to it before `start` waits for it, all at once.
 
@@ -115,13 +124,9 @@ class Lone:
         return self
 
     def _find_room(self, size: int) -> None:
-        """End the test if what waits for the start does not fit into the sockets that this user may have."""
-        self._waiting += 0 if self.process else 2 * size + 1024  # with what the kernel needs for its own, at most
-        have = min(sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) for sock in (self.tap, self.sock))
-        if self._waiting > have:
-            from tests.conftest import lacking  # not in the worker's process
-
-            lacking(f"a socket of this user holds {have} bytes: only root has more than net.core.wmem_max")
+        if not self.process:  # else it takes what comes
+            self._waiting += 2 * size + 1024  # with what the kernel needs for its own, at most
+            find_room(self._waiting, self.tap, self.sock)
 
     def feed(self, *frames: bytes, header: bytes = NO_OFFLOAD) -> None:
         """Put frames into the tap, each behind `header`."""
