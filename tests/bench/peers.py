@@ -35,6 +35,7 @@ class Cable:
     programs: dict[str, list["subprocess.Popen[str]"]] = field(default_factory=lambda: {"left": [], "right": []})
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="tap2tap-bench-")))
     began: float = field(default_factory=time.monotonic)  # when the first program was started
+    further: list[str] = field(default_factory=list)  # starts one more end, which says "tunnel is up"; [] is none
 
     def start(self, side: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start a program of the tunnel on one side; what it prints is kept in case it fails."""
@@ -78,7 +79,7 @@ class Peer:
 
     name = "none"
     label = "no tunnel (veth)"
-    group = "baseline"  # for the picture: baseline, kernel, other, ours
+    group = "baseline"  # for the picture: baseline, kernel, limit, other, ours
     frames = True  # whether it carries Ethernet frames
 
     def version(self) -> str:
