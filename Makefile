@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench profile clean
 
 demo: .venv/ready
 	$(BIN)/tap2tap demo
@@ -22,6 +22,9 @@ format: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m tests.bench $(BENCH)
+
+profile: .venv/dev
+	$(BIN)/python -m tests.bench.profile $(PROFILE)
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -14,12 +14,14 @@ STYLE = """
     .title { font-weight: 600; font-size: 15px }
     .note { font-size: 11px; fill: #656d76 }
     .number { font-variant-numeric: tabular-nums }
-    .ours { fill: #0969da } .other { fill: #afb8c1 } .kernel, .limit { fill: #d4a72c } .before { fill: #80a8d6 } .axis { stroke: #d0d7de }
+    .ours { fill: #0969da } .other { fill: #afb8c1 } .axis { stroke: #d0d7de }
+    .kernel, .limit { fill: #d4a72c } .before { fill: #80a8d6 }
     .spread { stroke: #1f2328; stroke-opacity: .55; stroke-width: 1.5 }
     text.ours { font-weight: 600 }
     @media (prefers-color-scheme: dark) {
       text { fill: #e6edf3 } .note { fill: #8d96a0 }
-      .ours { fill: #4493f8 } .other { fill: #57606a } .kernel, .limit { fill: #9e6a03 } .before { fill: #2b4f7d } .axis { stroke: #3d444d }
+      .ours { fill: #4493f8 } .other { fill: #57606a } .axis { stroke: #3d444d }
+      .kernel, .limit { fill: #9e6a03 } .before { fill: #2b4f7d }
       .spread { stroke: #e6edf3 }
     }
 """

@@ -40,11 +40,11 @@ def section(report: Report) -> str:
         ]
         bold = report.peers[peer]["group"] == "ours"
         lines.append(f"| {' | '.join(f'**{cell}**' if bold and cell else cell for cell in [label, *cells])} |")
-    notes = (
-        f"\n{report.place}; medians of {report.settings['rounds']} rounds. CPU: of the processes of both ends, in percent "
-        "of one core (tunnels in the kernel have none), while TCP of so many Mbit/s goes through; no figure: it does not "
-        "carry that much. Memory: of one end (PSS). Start: of both ends, until the first reply.\n"
-    )
+    notes = f"""
+{report.place}; medians of {report.settings["rounds"]} rounds. CPU: of the processes of both ends,
+in percent of one core (a tunnel in the kernel has none), while TCP of so many Mbit/s goes through; no figure: it does
+not carry that much. Memory: of one end (PSS). Start: of both ends, until the first reply.
+"""
     return BEGIN + "\n".join(lines) + "\n" + notes + END
 
 
