@@ -10,6 +10,7 @@ Bounded by --seconds and by --count. Prints one JSON object: sent, and start and
 import argparse
 import array
 import ctypes
+import errno
 import json
 import mmap
 import os
@@ -73,8 +74,10 @@ def datagram_sender(options: argparse.Namespace) -> Callable[[], int]:
     def send() -> int:
         try:
             return messages.send() * each
-        except OSError:  # no room, or nobody there yet
-            return 0
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED):  # no room, or nobody there any more
+                return 0
+            raise
 
     return send
 

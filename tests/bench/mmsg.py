@@ -46,11 +46,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Messages:
     """`count` messages of `memory`, each one datagram or, with `segment`, a train of datagrams of so many bytes.
 
-    A socket that sends is connected. Both arguments stay the caller's.
+    A socket that sends is connected. The socket stays the caller's to close.
     """
 
     def __init__(self, sock: socket.socket, memory: Memory, count: int, segment: int = 0) -> None:
-        self.descriptor, self.count, self.memory = sock.fileno(), count, memory
+        self.sock, self.memory, self.count = sock, memory, count
         self.vector = IOVector(ctypes.addressof(memory), len(memory))
         self.control = ctypes.create_string_buffer(CONTROL.pack(CONTROL_LENGTH, socket.SOL_UDP, UDP_SEGMENT, segment))
         self.messages = (Message * count)()
@@ -61,11 +61,11 @@ class Messages:
 
     def send(self) -> int:
         """Send them and return how many went; raises OSError if none did, as when there is no room."""
-        return self._done(libc.sendmmsg(self.descriptor, self.messages, self.count, socket.MSG_DONTWAIT))
+        return self._done(libc.sendmmsg(self.sock.fileno(), self.messages, self.count, socket.MSG_DONTWAIT))
 
     def receive(self) -> int:
         """Wait for one, take what else has come and return how many; raises OSError, as after SO_RCVTIMEO."""
-        return self._done(libc.recvmmsg(self.descriptor, self.messages, self.count, MSG_WAITFORONE, None))
+        return self._done(libc.recvmmsg(self.sock.fileno(), self.messages, self.count, MSG_WAITFORONE, None))
 
     @staticmethod
     def _done(count: int) -> int:
