@@ -41,7 +41,8 @@ def section(report: Report) -> str:
         bold = report.peers[peer]["group"] == "ours"
         lines.append(f"| {' | '.join(f'**{cell}**' if bold and cell else cell for cell in [label, *cells])} |")
     notes = f"""
-{report.place}; medians of {report.settings["rounds"]} rounds. CPU: of the processes of both ends,
+{report.place}; medians of {report.settings["rounds"]} rounds.
+CPU: of the processes of both ends,
 in percent of one core (a tunnel in the kernel has none), while TCP of so many Mbit/s goes through; no figure: it does
 not carry that much. Memory: of one end (PSS). Start: of both ends, until the first reply.
 """
