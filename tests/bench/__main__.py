@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -128,4 +129,6 @@ def main() -> int:
 if __name__ == "__main__":
     if os.geteuid() != 0:
         sys.exit("the benchmark needs root, or a user namespace: unshare --user --map-root-user --net --mount ...")
+    if not shutil.which("iperf3"):
+        sys.exit("the benchmark needs iperf3 (Debian's package iperf3)")
     sys.exit(main())

@@ -109,7 +109,7 @@ class Interpreted(Tap2tap):
 
     name = "interpreted"
     label = "tap2tap plain, not compiled"
-    group = "before"
+    group = "interpreted"
 
     def command(self) -> list[str]:
         """The same program, sources before compiled modules; raises MissingError."""

@@ -79,7 +79,7 @@ class Peer:
 
     name = "none"
     label = "no tunnel (veth)"
-    group = "baseline"  # for the picture: baseline, kernel, limit, other, ours
+    group = "baseline"  # for the picture: baseline, kernel, limit, other, before, interpreted, ours
     frames = True  # whether it carries Ethernet frames
 
     def version(self) -> str:

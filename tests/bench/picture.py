@@ -15,20 +15,20 @@ STYLE = """
     .note { font-size: 11px; fill: #656d76 }
     .number { font-variant-numeric: tabular-nums }
     .ours { fill: #0969da } .other { fill: #afb8c1 } .axis { stroke: #d0d7de }
-    .kernel, .limit { fill: #d4a72c } .before { fill: #80a8d6 }
+    .kernel, .limit { fill: #d4a72c } .interpreted { fill: #80a8d6 }
     .spread { stroke: #1f2328; stroke-opacity: .55; stroke-width: 1.5 }
     text.ours { font-weight: 600 }
     @media (prefers-color-scheme: dark) {
       text { fill: #e6edf3 } .note { fill: #8d96a0 }
       .ours { fill: #4493f8 } .other { fill: #57606a } .axis { stroke: #3d444d }
-      .kernel, .limit { fill: #9e6a03 } .before { fill: #2b4f7d }
+      .kernel, .limit { fill: #9e6a03 } .interpreted { fill: #2b4f7d }
       .spread { stroke: #e6edf3 }
     }
 """
 
 
 def draw(report: Report) -> str:
-    """One panel of bars for each shown measure; the bare wire is left out, as it would dwarf everything."""
+    """One panel of bars for each shown measure; the bare wire, which would dwarf everything, and the past are left out."""
     summary = report.summary()
     parts: list[str] = []
     y = EDGE + 8
@@ -36,7 +36,7 @@ def draw(report: Report) -> str:
         rows = [
             (peer, values[key])
             for peer, values in summary.items()
-            if key in values and report.peers[peer]["group"] != "baseline"
+            if key in values and report.peers[peer]["group"] not in ("baseline", "before")
         ]
         if not rows:
             continue

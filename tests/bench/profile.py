@@ -7,6 +7,7 @@ libcrypto, the interpreter (not compiled, the data plane is in there) and the re
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -29,7 +30,7 @@ FREQUENCY = 1999  # samples a second of processor time, and no divisor of the ke
 PLACES = {
     "libcrypto": ("libcrypto", "/cryptography/"),
     "NumPy": ("/numpy", "openblas"),
-    "data plane": ("/tap2tap/",),
+    "data plane": ("/tap2tap/workers/",),
     "interpreter": ("/python", "libpython"),
     "C library": ("/libc.so", "/libc-", "/libm.so", "musl", "vdso"),
 }
@@ -154,7 +155,6 @@ def main() -> int:
         if peer.name not in options.peers.split(","):
             continue
         try:
-            program("perf")
             version = peer.version()
             with Lab() as lab:
                 cable = peer.lay(lab)
@@ -174,4 +174,7 @@ def main() -> int:
 if __name__ == "__main__":
     if os.geteuid() != 0:
         sys.exit("profiling needs root: sudo make profile")
+    for name, package in (("perf", "linux-perf"), ("iperf3", "iperf3")):
+        if not shutil.which(name):
+            sys.exit(f"profiling needs {name} (Debian's package {package})")
     sys.exit(main())

@@ -33,6 +33,8 @@ def section(report: Report) -> str:
         f"|---|{'---:|' * len(COLUMNS)}",
     ]
     for peer, rows in report.summary().items():
+        if report.peers[peer]["group"] == "before":
+            continue
         label = report.label(peer)
         cells = [MEASURES[key].scale.format(rows[key].median) if key in rows else "" for key in COLUMNS]
         cells = [
@@ -42,9 +44,9 @@ def section(report: Report) -> str:
         lines.append(f"| {' | '.join(f'**{cell}**' if bold and cell else cell for cell in [label, *cells])} |")
     notes = f"""
 {report.place}; medians of {report.settings["rounds"]} rounds.
-CPU: of the processes of both ends,
-in percent of one core (a tunnel in the kernel has none), while TCP of so many Mbit/s goes through; no figure: it does
-not carry that much. Memory: of one end (PSS). Start: of both ends, until the first reply.
+CPU: of the processes of both ends, in percent of one core (a tunnel in the kernel has none), while TCP of so many
+Mbit/s goes through; no figure: it does not carry that much. Memory: of one end (PSS). Start: of both ends, until the
+first reply.
 """
     return BEGIN + "\n".join(lines) + "\n" + notes + END
 
