@@ -28,7 +28,7 @@ STYLE = """
 
 
 def draw(report: Report) -> str:
-    """One panel of bars for each shown measure; the bare wire, which would dwarf everything, and the past are left out."""
+    """One panel of bars for each shown measure, without the past and the bare wire, which would dwarf everything."""
     summary = report.summary()
     parts: list[str] = []
     y = EDGE + 8
