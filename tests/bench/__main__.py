@@ -99,7 +99,7 @@ def main() -> int:
         try:
             report.add_peer(peer, peer.version())
             present.append(peer)
-        except MissingError as error:
+        except (MissingError, OSError) as error:  # not there, or no program
             print(f"{peer.label}: left out: {error}", flush=True)
             report.missing[peer.name] = str(error)
     for number in range(options.repeat):
@@ -120,7 +120,9 @@ def main() -> int:
             print(f"round {number + 1}: {peer.label}: {short} ({time.monotonic() - begin:.0f} s)", flush=True)
         if options.out:
             options.out.write_text(report.json())
-    print(f"\n{report.text()}\n\n{goals.text(report)}")
+    print(f"\n{report.text()}")
+    if goals.peers() & report.peers.keys():
+        print(f"\n{goals.text(report)}")
     if options.picture:
         options.picture.write_text(draw(report))
     return 0 if report.samples and not report.failures else 1
