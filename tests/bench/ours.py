@@ -42,7 +42,10 @@ class Tap2tap(Peer):
         done = subprocess.run([*self.command(), "--version"], capture_output=True, text=True, cwd=ROOT)
         if done.returncode:
             raise MissingError("this tap2tap does not run")
-        if self.secure and subprocess.run([*self.command(), "genkey", "--help"], capture_output=True).returncode:
+        if (
+            self.secure
+            and subprocess.run([*self.command(), "genkey", "--help"], capture_output=True, cwd=ROOT).returncode
+        ):
             raise MissingError("this tap2tap has no `tap2tap genkey`")
         return ", ".join([done.stdout.strip(), *self.details()])
 
