@@ -1,196 +1,50 @@
-"""The commands: `tap2tap` (the tunnel itself without a subcommand) and `tap2tap-supervisor`."""
+"""The commands `tap2tap` and `tap2tap-supervisor`: what is to be run, loaded only then, and how it ends."""
 
-import argparse
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-import tap2tap
-from tap2tap import config, endpoint, errors, log, privileges
-from tap2tap.commands.arguments import Parser
-from tap2tap.numbers import whole_number
+from tap2tap import errors, log
 
-DESCRIPTION = (
-    "A virtual Ethernet cable between two Linux hosts: a tap device on each, frames shuffled between them over UDP."
-)
-
-EPILOG = """\
-examples:
-  on the server:  tap2tap -i tap0
-      makes tap0 and waits for the first peer to call
-  on the client:  tap2tap -i tap0 --remote vps.example.net
-      makes tap0 and calls the server
-  on both:        ip addr add 10.0.0.1/24 dev tap0      (and 10.0.0.2/24 on the other)
-
-At least one end needs --remote; with two fixed addresses both may have it.
-
-choosing the mtu:
-  A frame becomes one datagram: 14 bytes of Ethernet header, 20 of IPv4 (IPv6: 40) and 8 of UDP are added to
-  the packet in it. So mtu = path MTU - 42 (IPv6: - 62), and 1458 suits a path of 1500. A larger frame still
-  arrives, in fragments: slower, never wrong. --key takes 24 bytes more: mtu = path MTU - 66, by default 1434.
-
-with a key, nobody else can send, read or change a frame:
-  tap2tap genkey home.key vps.key     makes the two ends of one cable; take each to its host
-  tap2tap --key vps.key               on the server
-  tap2tap --key home.key --remote vps.example.net
-
-other commands:
-  tap2tap stats   live counters of the running tunnels
-  tap2tap demo    both ends on this machine, in namespaces of their own
-
-exit codes: 0 clean end, 1 failure, 2 bad arguments, 4 no permission, 7 no such tunnel (stats)
-"""
-
-
-def _number(text: str) -> int:
-    number = whole_number(text, 10**11 - 1)
-    if number is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return number
-
-
-def tunnel_parser(prog: str) -> Parser:
-    """The options of the tunnel."""
-    parser = Parser(prog, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add(
-        "-i",
-        "--iface",
-        metavar="NAME",
-        help="tap device; an existing persistent one is used and left in place (default: the kernel picks tapN)",
-    )
-    add(
-        "--remote",
-        metavar="HOST[:PORT]",
-        help="the peer: an IPv4 address, [IPv6]:port or a name, port 1234 unless said (default: wait for a peer)",
-    )
-    add(
-        "--port",
-        metavar="N",
-        type=_number,
-        default=config.PORT,
-        help="local UDP port (default: %(default)s)",
-    )
-    add(
-        "--key",
-        metavar="FILE",
-        help="encrypt and authenticate, with this end's key file (tap2tap genkey makes one); without it nothing is",
-    )
-    add("--bind", metavar="ADDR", help="local address (default: any, IPv4 and IPv6)")
-    add(
-        "--mtu",
-        metavar="N",
-        type=_number,
-        help=f"MTU of the tap device; see below (default: {config.MTU}, with --key {config.SECURE_MTU})",
-    )
-    add(
-        "--up",
-        metavar="PROG",
-        help="program to run when the interface is up, with the interface as its argument and TAP2TAP_* in its"
-        " environment; when it fails, so does tap2tap",
-    )
-    add("--down", metavar="PROG", help="program to run after the tunnel closes, while the interface still exists")
-    add("--on-peer", metavar="PROG", help="program to run when the peer comes, goes or moves; needs --key")
-    add("-u", "--uid", metavar="UID", help="user that the processes become, id or name (default: 65534)")
-    add("-g", "--gid", metavar="GID", help="group that they become, id or name (default: 65534)")
-    add(
-        "--cpus", metavar="OUT,IN", help="CPUs of the outbound and of the inbound worker (default: two different cores)"
-    )
-    add(
-        "--keepalive",
-        metavar="SECONDS",
-        type=_number,
-        help="send an empty datagram when idle for so long; 0 is off (default: 25 with --remote, else off)",
-    )
-    add(
-        "--no-offload",
-        action="store_true",
-        help="frame by frame, without segmentation or checksum offloads: slow, for diagnosis",
-    )
-    add("-v", "--verbose", action="count", default=0, help="say more")
-    add("-q", "--quiet", action="store_true", help="say warnings and errors only")
-    add("-V", "--version", action="version", version=f"tap2tap v{tap2tap.__version__}")
-    return parser
-
-
-def read_config(options: argparse.Namespace) -> config.Config:
-    """Turn parsed options into a checked Config. Raises UsageError."""
-    result = config.Config(
-        interface=options.iface,
-        remote=endpoint.split_host_port(options.remote, config.PORT) if options.remote is not None else None,
-        bind=options.bind,
-        port=options.port,
-        mtu=options.mtu,
-        key=options.key,
-        up=options.up,
-        down=options.down,
-        on_peer=options.on_peer,
-        uid=privileges.find_user(options.uid) if options.uid is not None else None,
-        gid=privileges.find_group(options.gid) if options.gid is not None else None,
-        cpus=config.parse_cpus(options.cpus) if options.cpus is not None else None,
-        keepalive=options.keepalive,
-        offload=not options.no_offload,
-    )
-    result.check()
-    return result
-
-
-def run_tunnel(prog: str, argv: Sequence[str]) -> int:
-    """Run one tunnel in the foreground; return the exit code."""
-    options = tunnel_parser(prog).parse_args(argv)
-    log.setup("tap2tap", log.WARNING if options.quiet else log.DEBUG if options.verbose else log.INFO)
-    settings = read_config(options)
-    from tap2tap.supervisor.main import run
-
-    return run(settings)
-
-
-def _stats(argv: Sequence[str]) -> int:
-    from tap2tap.commands.stats import stats
-
-    return stats(argv)
-
-
-def _genkey(argv: Sequence[str]) -> int:
-    from tap2tap.commands.genkey import genkey
-
-    return genkey(list(argv))
-
-
-def _pubkey(argv: Sequence[str]) -> int:
-    from tap2tap.commands.genkey import pubkey
-
-    return pubkey(list(argv))
-
-
-def _demo(argv: Sequence[str]) -> int:
-    from tap2tap.demo.demo import demo
-
-    return demo(list(argv))
-
-
-_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "stats": _stats,
-    "demo": _demo,
-    "genkey": _genkey,
-    "pubkey": _pubkey,
+COMMANDS = {  # name: module and function, which takes the arguments and returns the exit code
+    "stats": ("tap2tap.commands.stats", "stats"),
+    "genkey": ("tap2tap.commands.genkey", "genkey"),
+    "pubkey": ("tap2tap.commands.genkey", "pubkey"),
+    "demo": ("tap2tap.demo.demo", "demo"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `tap2tap` command; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in _COMMANDS:
-        command = _COMMANDS[argv[0]]
-        return guarded(f"tap2tap {argv[0]}", lambda: command(argv[1:]))
-    return guarded("tap2tap", lambda: run_tunnel("tap2tap", argv))
+    if not argv or argv[0].startswith("-"):
+        return guarded("tap2tap", lambda: _tunnel("tap2tap", argv))
+    name, *rest = argv
+    return guarded(f"tap2tap {name}" if name in COMMANDS else "tap2tap", lambda: _command(name, rest))
 
 
 def supervisor(argv: Sequence[str] | None = None) -> int:
-    """The `tap2tap-supervisor` command: the tunnel without subcommands; return the exit code."""
+    """The `tap2tap-supervisor` command: the tunnel, and no other command; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    return guarded("tap2tap-supervisor", lambda: run_tunnel("tap2tap-supervisor", argv))
+    return guarded("tap2tap-supervisor", lambda: _tunnel("tap2tap-supervisor", argv))
+
+
+def _tunnel(prog: str, argv: Sequence[str]) -> int:
+    from tap2tap.commands.tunnel import run_tunnel
+
+    return run_tunnel(prog, argv)
+
+
+def _command(name: str, argv: list[str]) -> int:
+    if name not in COMMANDS:
+        raise errors.UsageError(
+            f"{name!r} is no command: there are {', '.join(COMMANDS)}; without one, a tunnel runs (see tap2tap --help)"
+        )
+    module, function = COMMANDS[name]
+    code: int = getattr(importlib.import_module(module), function)(argv)
+    return code
 
 
 def _give_output_up() -> None:

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tap2tap.demo.lab import Lab, wait_for
+from tests.support import interpreted
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 # No test is timed, as the machine may be busy; none depends on what earlier runs found.
@@ -21,10 +23,24 @@ settings.register_profile("untimed", deadline=None, database=None, suppress_heal
 settings.load_profile("untimed")
 
 
-def pytest_configure() -> None:
-    """Become the parent of every orphan below this process: a process that a test lost sight of is still found."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Choose what is tested."""
+    parser.addoption("--interpreted", action="store_true", help="test the sources where there are compiled modules too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Become the parent of every orphan below this process: a process that a test lost sight of is still found.
+
+    And mind signals as programs do that a person starts: the suite may run behind nohup(1), or in the background of a
+    shell that ignores some for it, and what it starts inherits that.
+    """
+    if config.getoption("--interpreted"):
+        interpreted.from_now_on()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite may have been started by nohup(1); a tunnel heeds that
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def lacking(what: str) -> NoReturn:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import tap2tap as package
-from tap2tap import cli, device
+from tap2tap import device
+from tap2tap.cli import COMMANDS
+from tap2tap.commands.tunnel import tunnel_parser
 from tap2tap.demo.lab import Lab, wait_for
 from tests.processes.test_ends import port_is_free
 from tests.support.command import AS_NOBODY, mistake, private, tap2tap
@@ -40,8 +42,7 @@ def test_help_teaches() -> None:
     assert "tap2tap -i tap0 --remote" in text  # an example to copy
     assert "mtu = path MTU - 42 (IPv6: - 62)" in text  # the arithmetic
     assert "1458" in text
-    assert "tap2tap stats" in text
-    assert "tap2tap demo" in text
+    assert not [command for command in COMMANDS if f"\n  tap2tap {command} " not in text]
     assert "exit codes: 0 clean end, 1 failure, 2 bad arguments, 4 no permission, 7 no such tunnel" in text
 
 
@@ -73,7 +74,7 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
     assert set(unit) == {"DEFAULT", "Unit", "Service", "Install"}
     program, *argv = unit["Service"]["ExecStart"].replace("%i", "tap0").replace("$OPTIONS", "--remote far-end").split()
     assert Path(program).name == "tap2tap"
-    options = cli.tunnel_parser("tap2tap").parse_args(argv)
+    options = tunnel_parser("tap2tap").parse_args(argv)
     assert (options.iface, options.key, options.remote) == ("tap0", "/etc/tap2tap/tap0.key", "far-end")
     assert options.uid == options.gid == "tap2tap"
 
@@ -110,7 +111,10 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
         (["--remote", "[fd00::1"], r"written \[address\]:port"),
         (["--remote", "[fd00::1]1234"], r"written \[address\]:port"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
-        (["status"], "unrecognized arguments: status"),
+        (["--no-off"], "unrecognized arguments: --no-off"),
+        (["--rem", "far-end"], "unrecognized arguments: --rem far-end"),
+        (["status"], "'status' is no command: there are stats, genkey, pubkey, demo; .*see tap2tap --help"),
+        (["-v", "stats"], "unrecognized arguments: stats"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -118,9 +122,48 @@ def test_bad_arguments_get_one_line_and_exit_code_2(argv: list[str], words: str)
     mistake(tap2tap(*argv), 2, words)
 
 
-@pytest.mark.parametrize("argv", [["--watch", "0"], ["--watch", "soon"], ["--jason"], ["tap0", "tap1"]])
-def test_bad_arguments_of_stats_get_one_line_and_exit_code_2(argv: list[str]) -> None:
-    mistake(tap2tap("stats", *argv), 2, "tap2tap stats: .*see tap2tap stats --help")
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("stats --watch 0", "stats --watch soon", "stats --jason", "stats --wat 1", "stats tap0 tap1"),
+        *(
+            "demo --seconds 0",
+            "demo --seconds nan",
+            "demo --seconds -1",
+            "demo --seconds 1e9",
+            "demo --sec 1",
+            "demo x",
+        ),
+        *("genkey", "genkey a b c", "pubkey a b"),
+    ],
+)
+def test_bad_arguments_of_a_command_get_one_line_and_exit_code_2(line: str) -> None:
+    command, *argv = line.split()
+    mistake(tap2tap(command, *argv), 2, f"tap2tap {command}: .*see tap2tap {command} --help")
+
+
+HEAVY = {
+    *("argparse", "asyncio", "cryptography", "ctypes", "email", "hashlib", "http", "inspect", "ipaddress", "json"),
+    *("multiprocessing", "numpy", "psutil", "pyroute2", "shutil", "ssl", "subprocess", "tempfile", "urllib"),
+}
+
+
+def test_the_command_line_loads_nothing_heavy_before_it_knows_what_is_to_be_run() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import tap2tap.cli; print(*sys.modules)"
+    root = str(Path(package.__file__).parents[1])
+    line = [sys.executable, "-I", "-S", "-c", code, root]  # without what an environment loads at its start
+    loaded = subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()
+    assert "tap2tap.cli" in loaded
+    assert not {module.split(".")[0] for module in loaded} & HEAVY
+    ours = {module for module in loaded if module.startswith("tap2tap.")}
+    assert ours == {"tap2tap.cli", "tap2tap.errors", "tap2tap.log"}
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("option", ["--uid", "--gid"])
+def test_processes_that_stay_root_get_a_warning(lab: Lab, option: str) -> None:
+    with Tunnel(lab.left, option, "0") as tunnel:
+        assert tunnel.log[0].startswith("tap2tap: warning: with --uid 0 or --gid 0 ")
 
 
 def test_the_supervisor_command_speaks_in_its_own_name() -> None:

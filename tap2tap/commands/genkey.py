@@ -3,7 +3,6 @@
 Secrets go into files only: never into arguments, never to standard output.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Final
 
 from tap2tap.commands.arguments import Parser
 from tap2tap.errors import OK, UsageError
+from tap2tap.keyfile import MAX_FILE
 from tap2tap.keys import (
     KEY_LENGTH,
-    MAX_FILE,
     decode_private,
     encode,
     private_key_of,
@@ -64,7 +63,6 @@ def genkey(argv: list[str]) -> int:
         prog="tap2tap genkey",
         description="Make the key files of a cable.",
         epilog=_GENKEY_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", help="the key file of one end")
     parser.add_argument("other", metavar="OTHER", nargs="?", help="the key file of the other end")
@@ -82,7 +80,6 @@ def pubkey(argv: list[str]) -> int:
         prog="tap2tap pubkey",
         description="Print a public key.",
         epilog=_PUBKEY_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="a key file; '-' is standard input")
     file = parser.parse_args(argv).file

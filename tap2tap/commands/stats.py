@@ -1,7 +1,6 @@
 """`tap2tap stats`: what the running tunnels do, read from their counter blocks without disturbing them."""
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import psutil
 
 from tap2tap import clock, counters, endpoint
-from tap2tap.commands.arguments import Parser
+from tap2tap.commands.arguments import Parser, seconds
 from tap2tap.commands.render import render
 from tap2tap.counters import Count, Counts, Drop, Link, Reading, Slot, State
 from tap2tap.errors import OK, NoTunnelError, Tap2tapError
@@ -39,7 +38,6 @@ def parser() -> Parser:
         usage="tap2tap stats [IFACE] [--all] [--json] [--watch [SECONDS]]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("interface", nargs="?", metavar="IFACE", help="show this tunnel only")
     result.add_argument("--all", action="store_true", help="show the tunnels of every network namespace")
@@ -48,18 +46,11 @@ def parser() -> Parser:
         "--watch",
         nargs="?",
         const=1.0,
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="refresh in place, with rates, until interrupted (every second, if not said)",
     )
     return result
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0.1 <= float(text) <= 3600:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
 
 
 def stats(argv: Sequence[str]) -> int:
@@ -84,7 +75,7 @@ def _show(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(tunnels, indent=None if options.watch else 2), flush=True)
         elif tunnels:
-            screen = "\n".join(render(facts, before.get(facts["pid"])) for facts in tunnels)
+            screen = "\n".join(render(facts, before.get(facts["pid"]), where=options.all) for facts in tunnels)
             print((_CLEAR if options.watch and sys.stdout.isatty() else "") + screen, end="", flush=True)
         if not tunnels:
             named = f" named {options.interface}" if options.interface else ""
@@ -126,6 +117,7 @@ def describe(block: Reading) -> Facts:
     return {
         "interface": counters.load_name(slots),
         "pid": slots[Slot.PID],
+        "netns": slots[Slot.NETNS_INODE],
         "uid": block.uid,  # of who started it, or says so
         "state": state,
         "mtu": slots[Slot.MTU],
@@ -136,6 +128,7 @@ def describe(block: Reading) -> Facts:
         "uptime_seconds": round((now - slots[Slot.STARTED]) / 1e9, 3),
         "counted_seconds": round((slots[Slot.PUBLISHED] - slots[Slot.STARTED]) / 1e9, 3),  # the uptime of the counts
         "workers": {"outbound": _worker(block.outbound), "inbound": _worker(block.inbound)},
+        "link": _child(block.link) if slots[Slot.LINK] != Link.NONE else None,
     }
 
 
@@ -152,13 +145,20 @@ def _session(slots: memoryview, now: int) -> Facts | None:
     }
 
 
-def _worker(counts: Counts) -> Facts:
+def _child(counts: Counts) -> Facts:
+    """What is known of every child of a supervisor."""
     pid, cpu = counts[Count.PID], counts[Count.CPU]
     return {
         "pid": pid or None,
         "cpu": cpu - 1 if cpu else None,
         **_process(pid),
         "restarts": counts[Count.RESTARTS],
+    }
+
+
+def _worker(counts: Counts) -> Facts:
+    return {
+        **_child(counts),
         "frames": counts[Count.FRAMES],
         "bytes": counts[Count.BYTES],
         "datagrams": counts[Count.DATAGRAMS],

@@ -18,18 +18,20 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import psutil
 
 from tap2tap import errors
-from tap2tap.commands.arguments import Parser
+from tap2tap.commands.arguments import Parser, seconds
 from tap2tap.demo import rootless
 from tap2tap.demo.echo import Echoes, Pinger
 from tap2tap.demo.lab import Host, Lab, wait_for
 
 TAP = "tap0"
 SERVER, CLIENT = "10.9.0.1", "10.9.0.2"  # inside the cable
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_LOST = 50  # of pings every 2 ms: a tenth of a second; anything like that is a broken cable and no hiccup
 
 
@@ -233,14 +235,30 @@ def show_tunnel(lab: Lab, tunnel: Tunnel, seconds: float, folder: Path) -> None:
         raise
 
 
+def stop(number: int, _: FrameType | None) -> NoReturn:
+    """End the demo on a signal, but take down first what was made, the files of the keys with it."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def demo(argv: list[str]) -> int:
     """Run the demo; return its exit code."""
     parser = Parser(prog="tap2tap demo", description="Show a tunnel at work on this one machine.")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of the bulk transfer (default: %(default)g)")
+    parser.add_argument(
+        "--seconds",
+        metavar="N",
+        type=seconds,
+        default=3.0,
+        help="length of the bulk transfer (default: %(default)g)",
+    )
     options = parser.parse_args(argv)
     if missing := rootless.missing("demo", argv):
         say(f"tap2tap demo: {missing}")
         return errors.NO_PERMISSION
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         with tempfile.TemporaryDirectory(prefix="tap2tap-demo-") as folder, Lab(("client", "server")) as lab:
             say(f"Two hosts, joined by a virtual wire: client {lab.left.ipv4}, server {lab.right.ipv4}")

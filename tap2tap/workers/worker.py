@@ -1,15 +1,12 @@
 """What both workers are given, and what both do before their loops."""
 
 import contextlib
-import errno
 import gc
 import os
-import select
 import socket
 from typing import NamedTuple
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.errors import TAP_GONE
 from tap2tap.memory import Memory
 
 BEAT = 1000  # ms: an idle worker comes round its loop this often, which the supervisor takes for a sign of life
@@ -38,18 +35,3 @@ def settle() -> None:
         # A worker that wakes up does not push another from its CPU: it finds more to do at once when its turn comes,
         # and trains and caches stay whole. One TCP stream gains a quarter where four workers share two CPUs.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def poller(source: int | socket.socket, channel: socket.socket | None) -> select.poll:
-    """A poll object that waits for `source`, or the channel where there is one, to become readable."""
-    poll = select.poll()
-    poll.register(source, select.POLLIN)
-    if channel is not None:
-        poll.register(channel, select.POLLIN)
-    return poll
-
-
-def end_if_gone(error: OSError) -> None:
-    """Raise SystemExit(TAP_GONE) if that is what the tap says when its device was deleted."""
-    if error.errno in (errno.EBADFD, errno.ENODEV):
-        raise SystemExit(TAP_GONE) from error

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from noise.connection import Keypair, NoiseConnection
 
 from tap2tap.keys import CableKeys, public_key
-from tap2tap.protocols.secure import handshake, limits, recent, wire
+from tap2tap.protocols.secure import handshake, limits, recent, sealing, wire
 from tap2tap.protocols.secure.handshake import Answer, Identity, Initiation, Offer, Received
-from tap2tap.protocols.secure.limits import Gate, Verdict
 from tap2tap.protocols.secure.mac import matches
 from tap2tap.protocols.secure.noise import NoiseError
+from tap2tap.protocols.secure.rate_limiter import RateLimiter, Verdict
 from tap2tap.protocols.secure.wire import Cipher
 
 OFFER = Offer(0x010203, True, 25)
@@ -89,7 +89,7 @@ def test_someone_with_only_the_specification_can_answer_us() -> None:
     response = Identity(vps).sign(b"\x02\x03\x02\x01" + message)
     answer, keys = initiation.finish(response)
     assert answer == Answer(0x0A0B0C, Cipher.CHACHA20_POLY1305, 0)
-    sealed = wire.aead(answer.cipher, keys.send).encrypt(wire.nonce(answer.cipher, 0), b"frame", None)
+    sealed = sealing.aead(answer.cipher, keys.send).encrypt(wire.nonce(answer.cipher, 0), b"frame", None)
     assert bytes(library.decrypt(sealed)) == b"frame"
 
 
@@ -126,8 +126,8 @@ def test_every_byte_is_as_it_was_when_the_protocol_was_written_down() -> None:
     assert keys.send.hex() == known["responder_sends_with"]
     assert keys.receive.hex() == known["initiator_sends_with"]
     assert initiations[1].finish(response)[0] == answer
-    assert wire.keepalive(answer.cipher, keys.receive, answer.index, 0).hex() == known["proof"]
-    assert wire.keepalive(answer.cipher, keys.send, received.offer.index, 0).hex() == known["confirmation"]
+    assert sealing.keepalive(answer.cipher, keys.receive, answer.index, 0).hex() == known["proof"]
+    assert sealing.keepalive(answer.cipher, keys.send, received.offer.index, 0).hex() == known["confirmation"]
 
 
 def genuine(identity: Identity, datagram: bytes) -> bool:
@@ -242,41 +242,41 @@ def test_no_key_shows_in_any_representation() -> None:
 
 
 def test_the_gate_lets_a_patient_peer_through_and_nothing_twice() -> None:
-    gate, (home, _) = Gate(os.urandom), make_ends()
+    limiter, (home, _) = RateLimiter(os.urandom), make_ends()
     for second in range(60):
         first = initiate(home).datagram
-        assert gate.judge(second, first) is Verdict.ANSWER
-        assert gate.judge(second, first) is Verdict.REPLAYED
+        assert limiter.judge(second, first) is Verdict.ANSWER
+        assert limiter.judge(second, first) is Verdict.REPLAYED
 
 
 def test_the_gate_challenges_a_flood_and_lets_fresh_initiations_past_it() -> None:
-    gate, (home, _) = Gate(os.urandom), make_ends()
+    limiter, (home, _) = RateLimiter(os.urandom), make_ends()
     recordings = [initiate(home).datagram for _ in range(200)]
-    verdicts = [gate.judge(1.0, recording) for recording in recordings]
+    verdicts = [limiter.judge(1.0, recording) for recording in recordings]
     assert verdicts.count(Verdict.ANSWER) == limits.HANDSHAKE_BURST
     assert set(verdicts[5:]) == {Verdict.CHALLENGE}
-    cookie = gate.cookie(1.0)
+    cookie = limiter.cookie(1.0)
     fresh = initiate(home, cookie=cookie).datagram
-    assert gate.judge(1.1, fresh) is Verdict.ANSWER_FRESH
-    assert gate.judge(1.1, fresh) is Verdict.REPLAYED
-    assert gate.judge(1.1, initiate(home).datagram) is Verdict.CHALLENGE
-    many = [gate.judge(1.2, initiate(home, cookie=cookie).datagram) for _ in range(50)]
+    assert limiter.judge(1.1, fresh) is Verdict.ANSWER_FRESH
+    assert limiter.judge(1.1, fresh) is Verdict.REPLAYED
+    assert limiter.judge(1.1, initiate(home).datagram) is Verdict.CHALLENGE
+    many = [limiter.judge(1.2, initiate(home, cookie=cookie).datagram) for _ in range(50)]
     assert many.count(Verdict.ANSWER_FRESH) <= limits.HANDSHAKE_BURST
     assert many[-1] is Verdict.BUSY
 
 
 def test_cookies_go_stale() -> None:
-    gate, (home, _) = Gate(os.urandom), make_ends()
+    limiter, (home, _) = RateLimiter(os.urandom), make_ends()
     life = limits.COOKIE_LIFE
-    cookie = gate.cookie(0.0)
-    assert gate.cookie(life - 1) == cookie
-    second = gate.cookie(life)
+    cookie = limiter.cookie(0.0)
+    assert limiter.cookie(life - 1) == cookie
+    second = limiter.cookie(life)
     assert second != cookie
-    assert gate.judge(life + 1, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER_FRESH
-    assert gate.judge(2 * life, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER
-    assert gate.judge(2 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER_FRESH
-    gate.cookie(10 * life)
-    assert gate.judge(10 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER
+    assert limiter.judge(life + 1, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER_FRESH
+    assert limiter.judge(2 * life, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER
+    assert limiter.judge(2 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER_FRESH
+    limiter.cookie(10 * life)
+    assert limiter.judge(10 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER
 
 
 def test_what_is_remembered_is_bounded() -> None:

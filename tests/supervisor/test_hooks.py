@@ -83,8 +83,8 @@ def test_a_hook_may_be_named_as_on_a_command_line(lab: Lab, tmp_path: Path) -> N
 
 def test_a_hook_may_be_named_by_a_relative_path(lab: Lab, tmp_path: Path) -> None:
     report(tmp_path, "up")
-    root = str(Path(__file__).parents[2])
-    with Tunnel(lab.left, "--up", "./up", cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}):
+    path = f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parents[2]}"
+    with Tunnel(lab.left, "--up", "./up", cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}):
         assert facts(tmp_path / "up.txt")["arguments"] == "1 tap0"
 
 

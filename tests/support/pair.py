@@ -14,7 +14,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.memory import SESSIONS, Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mac import mac
-from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
+from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher
 from tap2tap.workers.open import SecureOpen
 from tap2tap.workers.seal import SecureSeal
@@ -42,7 +42,7 @@ class Pair:
         out, into = self.memory.outbound, self.memory.inbound
         (self.out, seal), (self.into, open_) = (
             (
-                SupervisorEnd(self._stack.enter_context(ours), counts),
+                LinkEnd(self._stack.enter_context(ours), counts),
                 WorkerEnd(self._stack.enter_context(theirs), counts),
             )
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))

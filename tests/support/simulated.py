@@ -1,7 +1,7 @@
 """The two ends of a cable, simulated.
 
-A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. Its supervisor
-may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
+A `Host` is what link process and workers are to a `Link`: it carries out actions, seals and opens frames. Its link
+process may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
 hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
 """
 
@@ -25,12 +25,14 @@ from tap2tap.protocols.secure.actions import (
     Send,
     SendKeepalive,
     StopSending,
-    Timers,
     Traffic,
     UseForSending,
 )
+from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.replay import ReplayWindow
+from tap2tap.protocols.secure.sealing import aead
 from tests.support.simulated_network import Network
 
 MAX_SESSIONS = 8 + 4 + 4 + 8
@@ -48,11 +50,18 @@ def make_keys() -> tuple[CableKeys, CableKeys]:
     return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
 
 
+def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list[bytes]:
+    """Genuine initiations, as many as an attacker on the path had the patience to collect."""
+    identity = Identity(sender)
+    offers = (Offer(number + 1, True, 25) for number in range(count))
+    return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
+
+
 class Inbound:
     """What an inbound worker keeps of one session."""
 
     def __init__(self, action: OpenReceive) -> None:
-        self.cipher, self.aead, self.until = action.cipher, wire.aead(action.cipher, action.key), action.until
+        self.cipher, self.aead, self.until = action.cipher, aead(action.cipher, action.key), action.until
         self.window = ReplayWindow(64)
         self.proved = False
 
@@ -81,12 +90,12 @@ class Host:
         self.heard_frames: set[bytes] = set()
         self.lost_without_session = 0
         self.ticks = 0
-        self.stopped = False  # the supervisor
+        self.stopped = False  # the link process
         network.hosts.append(self)
         self.restart()
 
     def restart(self) -> None:
-        """As when the supervisor is killed and started again: nothing survives but the key file."""
+        """As when the tunnel is killed and started again: nothing survives but the key file."""
         self.link = Link(
             self.keys,
             remote=self.remote,
@@ -111,7 +120,7 @@ class Host:
                 case Send(datagram, endpoint):
                     if datagram[0] == wire.TYPE_DATA:
                         _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
-                        assert counter < wire.CONTROL_COUNTERS
+                        assert counter < CONTROL_COUNTERS
                         self.network.use_nonce(self.link, index, counter)
                         self.last_sent = now
                     self.network.send(datagram, self.address, endpoint)
@@ -140,7 +149,7 @@ class Host:
                 case Note():
                     pass
         assert self.up == (self.link.status().state == "up")
-        assert len(self.inbound) == self.link.status().sessions <= MAX_SESSIONS
+        assert len(self.inbound) == len(self.link._sessions) <= MAX_SESSIONS
 
     def deadline(self) -> float:
         return float("inf") if self.stopped else self.link.next_deadline()
@@ -159,7 +168,7 @@ class Host:
             self.last_sent, self.last_heard, self.last_frame_sent, self.last_frame_heard, self.counter, self.peer
         )
         self.act(self.link.tick(self.network.now, traffic))
-        assert self.link.next_deadline() > self.network.now  # or a supervisor would spin
+        assert self.link.next_deadline() > self.network.now  # or a link process would spin
 
     def seal(self, frame: bytes, kind: int = wire.TYPE_DATA) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""
@@ -169,7 +178,7 @@ class Host:
         one = self.outbound
         self.network.use_nonce(self.link, one.index, self.counter)
         header = wire.header(kind, one.index, self.counter)
-        sealed = wire.aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
+        sealed = aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
         self.counter += 1
         self.last_sent = self.network.now
         if frame:
@@ -201,7 +210,7 @@ class Host:
         session.window.accept(counter)
         first, session.proved = not session.proved, True
         latest = max(one.until for one in self.inbound.values() if one.proved)
-        newest = session.window.next == counter + 1 and session.until >= latest - wire.SAME_AGE
+        newest = session.window.next == counter + 1 and session.until >= latest - SAME_AGE
         self.last_heard = self.network.now
         if newest:
             self.peer = source
@@ -210,7 +219,7 @@ class Host:
             assert frame not in self.heard_frames
             assert not frame.endswith(b" %d" % id(self))
             self.heard_frames.add(frame)
-        if (first or counter < wire.CONTROL_COUNTERS) and not self.stopped:
+        if (first or counter < CONTROL_COUNTERS) and not self.stopped:
             self.act(self.link.proved(self.network.now, index, source, newest=newest))
 
     def actions(self, kind: type) -> list[tuple[float, Action]]:

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 from typing import Final
 
+from tap2tap.protocols.secure.limits import WAITING as WAITING
+
 MAC_LENGTH: Final = 16
-WAITING: Final = 6  # initiations of ours that may wait for a response: a challenge is about one of the last so many
 
 
 def mac(key: bytes, message: bytes | memoryview, context: bytes | memoryview = b"") -> bytes:

@@ -16,6 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS as CONTROL_COUNTERS
+from tap2tap.protocols.secure.limits import REJECT_AFTER_MESSAGES as REJECT_AFTER_MESSAGES
+from tap2tap.protocols.secure.limits import SAME_AGE as SAME_AGE
+
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
@@ -34,17 +38,6 @@ TAG_LENGTH: Final = 16
 OVERHEAD: Final = HEADER_LENGTH + TAG_LENGTH
 NONCE_LENGTH: Final = 12
 MAX_INDEX: Final = 2**24 - 1  # 0 is never an index
-
-REKEY_AFTER_MESSAGES: Final = 2**28
-REJECT_AFTER_MESSAGES: Final = 2**31  # counters from here on are never sent and never accepted
-
-# The first counters of a session belong to the supervisor, who proves and confirms the session with them; a worker
-# begins here. So the two never share a nonce, and no worker need be asked before a session is known to work.
-CONTROL_COUNTERS: Final = 16
-
-# Seconds. Two sessions that began within these may have begun in the other order at the peer, as when both ends call at
-# once: a response is accepted for 10 s. Each end sends on the one that it takes for the newest; so both are in use.
-SAME_AGE: Final = 20.0
 
 COUNTER_ONE: Final = 1 << 32  # what the next header word has more
 _STEPS: Final[Words] = np.arange(1024, dtype=np.uint64) * np.uint64(COUNTER_ONE)
