@@ -7,11 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from tap2tap.demo.lab import Lab
 from tests.bench import goals, limit, ours, peers, vpns
 from tests.bench.groups import GROUPS, LAYER_2, SLOW, connect
 from tests.bench.measures import Values
-from tests.bench.peers import MissingError, Peer
+from tests.bench.peers import MissingError, Peer, laid, told
 from tests.bench.picture import draw
 from tests.bench.report import Report, Sample, facts
 
@@ -39,21 +38,13 @@ QUICK = "a round of one second of what the goals need, to see that it works; oth
 
 def measure(peer: Peer, groups: list[str], seconds: float) -> Values:
     """Everything about one peer in a fresh lab; raises MissingError, or whatever goes wrong."""
-    with Lab() as lab:
-        cable = peer.lay(lab)
-        try:
-            values = connect(cable)
-            if not any(cable.programs.values()):
-                del values["start"]  # nothing was started
-            for group in groups:
-                if peer.frames or group not in LAYER_2:
-                    values |= GROUPS[group](cable, seconds)
-        except Exception as error:
-            if said := cable.failure():
-                error.add_note(said)
-            raise
-        finally:
-            cable.close()
+    with laid(peer) as cable:
+        values = connect(cable)
+        if not any(cable.programs.values()):
+            del values["start"]  # nothing was started
+        for group in groups:
+            if peer.frames or group not in LAYER_2:
+                values |= GROUPS[group](cable, seconds)
     return values
 
 
@@ -110,8 +101,7 @@ def main() -> int:
             try:
                 values = measure(peer, options.measures, options.seconds)
             except Exception as error:  # one that fails must not cost the results of the others
-                notes = "; ".join(getattr(error, "__notes__", []))
-                message = f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
+                message = told(error)
                 print(f"round {number + 1}: {peer.label}: failed: {message}", flush=True)
                 report.failures.append({"round": number + 1, "peer": peer.name, "error": message})
                 continue

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from tap2tap.demo.lab import Lab
 from tests.bench.groups import connect, iperf, received
 from tests.bench.load import pids
 from tests.bench.ours import Before, BeforeSecure, Interpreted, InterpretedSecure, Tap2tap, Tap2tapSecure
-from tests.bench.peers import Cable, MissingError, program
+from tests.bench.peers import Cable, MissingError, laid, program, told
 from tests.bench.report import facts, table
 
 WORKERS = ("outbound", "inbound")
@@ -156,15 +155,11 @@ def main() -> int:
             continue
         try:
             version = peer.version()
-            with Lab() as lab:
-                cable = peer.lay(lab)
-                try:
-                    connect(cable)
-                    found, gbits = record(cable, options.seconds)
-                finally:
-                    cable.close()
-        except MissingError as error:
-            print(f"{peer.label}: left out: {error}")
+            with laid(peer) as cable:
+                connect(cable)
+                found, gbits = record(cable, options.seconds)
+        except Exception as error:  # one that fails must not cost the sight of the others
+            print(f"{peer.label}: left out: {error if isinstance(error, MissingError) else told(error)}")
             continue
         seen += 1
         print(f"\n{peer.label} ({version}), {gbits:.2f} Gbit/s\n\n{text(found, options.top)}")
