@@ -28,7 +28,7 @@ test-interpreted: .venv/dev
 
 # Builds and installs the package in every way, beside versions of the dependencies that Debian has: needs an index.
 test-install: .venv/dev
-	$(BIN)/python -m pytest -n auto -m install tests/packaging
+	$(BIN)/python -m pytest -m install tests/packaging
 
 lint: .venv/dev
 	$(BIN)/ruff check

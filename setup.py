@@ -20,11 +20,13 @@ except ImportError:  # setuptools before 70.1
     from wheel.bdist_wheel import bdist_wheel
 
 TRANSLATED = "build/cython"  # the C sources, and how Cython took each line (M.html)
+SHARED = "tap2tap.workers.memoryviews"  # Cython's own code for memory views, made once and not in every module
 DIRECTIVES = {
     "language_level": 3,
     "infer_types": True,  # locals have the type of what they are set to: the .pxd declares nothing but what is shared
     "annotation_typing": False,  # annotations are for mypy: an int there may be a C integer
     "wraparound": False,  # a negative index is a mistake
+    "show_performance_hints": False,  # a test reads M.html, which says more
 }
 
 
@@ -34,11 +36,11 @@ class CannotCompileError(Exception):
 
 def modules() -> list[Extension]:
     """Every module that is compiled."""
-    found = []
+    found = [Extension(SHARED, [SHARED.replace(".", "/") + ".c"])]
     for types in sorted(Path("tap2tap").rglob("*.pxd")):
         source = next(path for path in (types.with_suffix(".pyx"), types.with_suffix(".py")) if path.exists())
         name = ".".join(source.with_suffix("").parts)
-        found.append(Extension(name, [str(source)], extra_compile_args=["-O3"]))
+        found.append(Extension(name, [str(source)], extra_compile_args=["-O3", "-Wno-sign-compare"]))
     return found
 
 
@@ -66,8 +68,15 @@ def translate(extensions: list[Extension]) -> None:
 
     newest = Path(__file__).stat().st_mtime  # what was translated by other directives is no use
     outdated = any(each.stat().st_mtime < newest for each in Path(TRANSLATED).rglob("*.c"))
-    options = {"annotate": True, "quiet": True, "force": outdated or None}
-    made = cythonize(extensions, build_dir=TRANSLATED, compiler_directives=DIRECTIVES, **options)
+    made = cythonize(
+        extensions,
+        build_dir=TRANSLATED,
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+        annotate=True,
+        quiet=True,
+        force=outdated or None,
+    )
     sources = {each.name: each.sources for each in made}
     for extension in extensions:
         extension.sources = sources[extension.name]

@@ -1,3 +1,7 @@
+cimport cython
+
+
+@cython.final
 cdef class Arena:
     cdef unsigned char* start  # of the memory, which `view` holds
     cdef readonly Py_ssize_t size

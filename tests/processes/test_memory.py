@@ -18,6 +18,7 @@ import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
 from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.limits import REJECT_AFTER_MESSAGES
 from tap2tap.vnet import NO_OFFLOAD
 from tap2tap.workers.train import TRAINS
 from tests.namespaces.test_mixed_traffic import Segments, tap
@@ -55,7 +56,7 @@ def variety(dice: random.Random, count: int) -> Iterator[Read]:
 def junk(dice: random.Random, size: int) -> bytes:
     """A train of datagrams that seem to belong to a session, or to a handshake."""
     kind, index = dice.choice((1, 2, 3, 4, 5, 200)), dice.randrange(wire.MAX_INDEX)
-    first = dice.randrange(wire.REJECT_AFTER_MESSAGES)
+    first = dice.randrange(REJECT_AFTER_MESSAGES)
     return b"".join(
         (wire.header(kind, index, first + number) + dice.randbytes(size))[:size] for number in range(dice.randint(1, 8))
     )

@@ -92,7 +92,11 @@ def carried(ends: Taps, reads: Sequence[Read], both: Pair | None = None) -> list
         datagrams.extend(frames.contents(sealed))
 
     for header, frame, _ in reads:
-        ends.fed.send(header + frame)
+        try:
+            ends.fed.send(header + frame, socket.MSG_DONTWAIT)
+        except BlockingIOError:  # an ordinary user's socket holds less than all of it
+            ends.reader.drain(carry)
+            ends.fed.send(header + frame)
     for _ in reads:  # once is not enough where a lone frame is expected
         ends.reader.drain(carry)
     return datagrams

@@ -112,7 +112,8 @@ Action: TypeAlias = (
     | Note
 )
 
-NEVER = float("-inf")
+NEVER = float("-inf")  # times
+FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,5 @@
+cimport cython
+
 from tap2tap.workers.arena cimport Arena
 
 cdef int ETH_HLEN, ETH_P_8021AD, ETH_P_8021Q, ETH_P_IP, ETH_P_IPV6, VLAN_HLEN, VLAN_MAX_DEPTH
@@ -9,6 +11,7 @@ cdef bint LITTLE
 cpdef int host(int number) except -1
 
 
+@cython.final
 cdef class Headers:
     cdef readonly Py_ssize_t l3, l4, hl, length, check
     cdef readonly int kind

@@ -52,7 +52,7 @@ class Headers:
             return False
         l3 = ETH_HLEN
         proto = arena.load16(at + l3 - 2)
-        while proto == ETH_P_8021Q or proto == ETH_P_8021AD:
+        while proto in (ETH_P_8021Q, ETH_P_8021AD):
             l3 += VLAN_HLEN
             if l3 > ETH_HLEN + VLAN_HLEN * VLAN_MAX_DEPTH or l3 + 28 > size:
                 return False
@@ -68,7 +68,7 @@ class Headers:
             l4 = l3 + 40
             protocol = arena.load8(at + l3 + 6)
             for _ in range(MAX_OPTIONS):  # those that may precede TCP or UDP in a super-frame
-                if protocol != IPPROTO_HOPOPTS and protocol != IPPROTO_ROUTING and protocol != IPPROTO_DSTOPTS:
+                if protocol not in (IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_DSTOPTS):
                     break
                 if l4 + 8 > size:
                     return False

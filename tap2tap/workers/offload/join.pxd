@@ -1,3 +1,5 @@
+cimport cython
+
 from tap2tap.workers.arena cimport Arena
 from tap2tap.workers.offload.headers cimport Headers, host
 from tap2tap.workers.train cimport Train
@@ -8,13 +10,14 @@ cdef int BEGIN, LIMITS
 cdef long long SEQUENCE
 
 
+@cython.final
 cdef class Joiner:
     cdef Arena arena
     cdef bint udp
     cdef Headers headers
     cdef readonly Py_ssize_t scratch, head, hl
     cdef Py_ssize_t at, size, mss
-    cdef int pseudo, ident, steps, ip_sum, flags, ends
+    cdef int pseudo, ident, steps, ip_sum, flags, ends, window
     cdef long long seq
 
     cpdef Py_ssize_t run(self, Train frames, Py_ssize_t first) except -1

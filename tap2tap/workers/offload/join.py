@@ -35,7 +35,7 @@ class Joiner:
         # Of the first frame of a run: where it is, its bytes, those of its payload, and what counts up from there.
         self.headers = Headers()
         self.at = self.size = self.mss = 0
-        self.seq = self.ident = self.flags = 0
+        self.seq = self.ident = self.flags = self.window = 0
         self.ends = 0  # flags of the frame compared last that end a run
         self.steps = 0  # by how much the IPv4 id goes up from frame to frame
         self.ip_sum = self.pseudo = 0
@@ -92,6 +92,7 @@ class Joiner:
             if self.flags & BEGIN != ACK or check == ONES:  # split writes 0
                 return False
             self.seq = arena.load32(at + l4 + 4)
+            self.window = arena.load16(at + l4 + 14)
         else:
             if not self.udp or not check or arena.load16(at + l4 + 4) != size - l4:
                 return False
@@ -120,16 +121,15 @@ class Joiner:
             return lengths_and_check >> 16 == size - l4 and lengths_and_check & 0xFFFF != 0
         if arena.load32(at + l4 + 4) != (self.seq + number * self.mss) % SEQUENCE:
             return False
-        if arena.load32(at + l4 + 8) != arena.load32(first + l4 + 8):
-            return False
-        flags = arena.load16(at + l4 + 12)
-        if (flags ^ arena.load16(first + l4 + 12)) & ~LIMITS or flags & CWR:
-            return False
-        window_and_check = arena.load32(at + l4 + 14)
-        if window_and_check >> 16 != arena.load16(first + l4 + 14) or window_and_check & 0xFFFF == ONES:
+        flags = arena.load8(at + l4 + 13)
+        if (flags ^ self.flags) & ~LIMITS or flags & CWR:
             return False
         self.ends = flags & (FIN | PSH)
-        return arena.equal(at + l4 + 18, first + l4 + 18, hl - l4 - 18)
+        window_and_check = arena.load32(at + l4 + 14)
+        if window_and_check >> 16 != self.window or window_and_check & 0xFFFF == ONES:
+            return False
+        # Acknowledgement number, data offset; urgent pointer, options.
+        return arena.equal(at + l4 + 8, first + l4 + 8, 5) and arena.equal(at + l4 + 18, first + l4 + 18, hl - l4 - 18)
 
     def network_continues(self, at: int, size: int, number: int) -> bool:
         """The same of the headers up to and with the ports."""
@@ -140,10 +140,9 @@ class Joiner:
             return arena.equal(at + l3 + 6, first + l3 + 6, 38)
         if not arena.equal(at, first, l3 + 2) or not arena.equal(at + l3 + 12, first + l3 + 12, 12):
             return False
-        length_and_ident, frag_ttl_protocol = arena.load32(at + l3 + 2), arena.load32(at + l3 + 6)
-        check = arena.load16(at + l3 + 10)
+        length_and_ident, check = arena.load32(at + l3 + 2), arena.load16(at + l3 + 10)
         ident = length_and_ident & 0xFFFF
-        if length_and_ident >> 16 != size - l3 or frag_ttl_protocol != arena.load32(first + l3 + 6):
+        if length_and_ident >> 16 != size - l3 or not arena.equal(at + l3 + 6, first + l3 + 6, 4):
             return False
         if check == ONES or (size + ident + check) % ONES != self.ip_sum:
             return False

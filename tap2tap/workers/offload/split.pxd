@@ -1,4 +1,4 @@
-import cython
+cimport cython
 
 from tap2tap.workers.arena cimport Arena
 from tap2tap.workers.offload.checksum cimport complete
@@ -10,6 +10,7 @@ cdef int MAX_PAYLOAD, MAX_SEGMENTS, ROOM, CWR, FIN, PSH, ONES
 cdef int SUPER_FRAMES, SUPER_FRAME_FRAMES, MALFORMED
 
 
+@cython.final
 cdef class Splitter:
     cdef Arena arena
     cdef unsigned long long[::1] counts

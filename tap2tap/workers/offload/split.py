@@ -37,7 +37,7 @@ class Splitter:
         self.overhead = overhead
         self.headers = Headers()
         self.ordinary = Train()
-        # The super-frame in hand: where it is, its segments' payload and bytes, how many they are and how many are done.
+        # The super-frame in hand: where it is, the payload and the bytes of a segment, how many there are and are done.
         self.at = self.mss = self.size = self.last = self.segments = self.done = 0
         self.room = 0  # segments of that size in one train
         # What is in the first segment, of which the others follow; sums without what counts up.
@@ -108,7 +108,7 @@ class Splitter:
             return False
         l3, l4, hl = headers.l3, headers.l4, headers.hl
         self.at, self.mss = at, host(arena.load16(header + 4))
-        self.size = hl + self.mss if hl + self.mss < length else length
+        self.size = min(length, hl + self.mss)
         if not self.mss or self.size - l3 > 65535:
             return False
         if arena.load8(header) & VIRTIO_NET_HDR_F_NEEDS_CSUM:  # the checksum field holds the sum of the pseudo-header
@@ -132,11 +132,7 @@ class Splitter:
         payload = length - hl
         self.segments = (payload + self.mss - 1) // self.mss if payload else 1
         self.last = length - (self.segments - 1) * self.mss
-        self.room = MAX_PAYLOAD // (self.size + self.overhead)
-        if self.room > MAX_SEGMENTS:
-            self.room = MAX_SEGMENTS
-        if not self.room:
-            self.room = 1
+        self.room = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // (self.size + self.overhead)))
         return True
 
     def segment(self, to: int, number: int) -> None:

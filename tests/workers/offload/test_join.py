@@ -75,6 +75,25 @@ def mutate(cut: list[bytes], data: st.DataObject, flow: Flow) -> None:
     cut[index] = bytes(frame)
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("last", [7, 10])
+@pytest.mark.parametrize(
+    "flow", [BULK, replace(BULK, version=6, tags=((0x8100, 5),)), Flow(tcp=False), Flow(version=6, tcp=False)]
+)
+def test_no_bit_of_a_header_is_lost_in_frames_that_are_vouched_for(flow: Flow, last: int, place: int) -> None:
+    cut = make(flow, 3, 10)
+    cut[2] = frames.build(frames.dissect(cut[2])[0], bytes(last))
+    assert counts(join(cut)) == [3]
+    check_at = flow.l4 + (16 if flow.tcp else 6)
+    for at in range(flow.hl):
+        if at in (check_at, check_at + 1) or (flow.tcp and at == flow.l4 + 13):
+            continue  # what is vouched for is not looked at; flags that end or begin a run change it
+        for bit in (1, 0x80):
+            damaged = list(cut)
+            damaged[place] = cut[place][:at] + bytes((cut[place][at] ^ bit,)) + cut[place][at + 1 :]
+            check(damaged, join(damaged, vouched=True))
+
+
 CHANGES: list[tuple[str, object]] = [
     ("macs", b"\x02" * 12),
     ("tags", ((0x8100, 7),)),
@@ -178,11 +197,33 @@ def test_the_other_spelling_of_a_zero_checksum_is_kept() -> None:
         assert counts(join(cut, vouched=vouched)) == [3, 1, 6]
 
 
+@pytest.mark.parametrize("last", [33, 100])
+@pytest.mark.parametrize(("place", "expected"), [(0, [1, 9]), (4, [4, 1, 5]), (9, [9, 1])])
+def test_the_other_spelling_of_a_zero_ip_checksum_is_kept(place: int, expected: list[int], last: int) -> None:
+    size = 900 + last
+
+    def header_sum(cut: list[bytes]) -> bytes:
+        return cut[place][BULK.l3 + 10 : BULK.l3 + 12]
+
+    cut = frames.segments(BULK, frames.payload(size), 100)
+    more = int.from_bytes(header_sum(cut))  # adding what the checksum was makes it zero
+    cut = frames.segments(replace(BULK, ident=(BULK.ident + more) % 65535), frames.payload(size), 100)
+    assert header_sum(cut) == b"\0\0"
+    assert counts(join(cut)) == [10]
+    cut[place] = cut[place][: BULK.l3 + 10] + b"\xff\xff" + cut[place][BULK.l3 + 12 :]
+    for vouched in (False, True):
+        assert counts(join(cut, vouched=vouched)) == expected
+
+
 def test_udp_without_checksum_is_not_joined() -> None:
     flow = Flow(tcp=False)
-    cut = [frame[: flow.l4 + 6] + b"\0\0" + frame[flow.l4 + 8 :] for frame in make(flow)]
+    cut = make(flow)
+    without = [frame[: flow.l4 + 6] + b"\0\0" + frame[flow.l4 + 8 :] for frame in cut]
     for vouched in (False, True):
-        assert counts(join(cut, vouched=vouched)) == [1] * 10
+        assert counts(join(without, vouched=vouched)) == [1] * 10
+        for place, expected in ((0, [1, 9]), (4, [4, 1, 5]), (9, [9, 1])):
+            one = [*cut[:place], without[place], *cut[place + 1 :]]
+            assert counts(join(one, vouched=vouched)) == expected
 
 
 def test_udp_is_joined_only_if_the_kernel_takes_it() -> None:
@@ -230,7 +271,61 @@ def test_ids_may_stand_still_only_with_df(tcp: bool) -> None:
     assert counts(join([altered(frame, "ident", 2 * index) for index, frame in enumerate(cut)])) == [1] * 10
 
 
-@pytest.mark.parametrize("flow", [Flow(ip_options=b"\1" * 4), Flow(version=6, extensions=((60, bytes(6)),))])
+@pytest.mark.parametrize("tcp", [True, False])
+@pytest.mark.parametrize("fragment", [MF, DF | MF, DF | 0x8000, 5])
+def test_fragments_are_not_joined(tcp: bool, fragment: int) -> None:
+    for vouched in (False, True):
+        assert counts(join(make(Flow(tcp=tcp, fragment=fragment)), vouched=vouched)) == [1] * 10
+
+
+def reckoned(frame: bytes, length: int) -> bytes:
+    """An IPv4 frame that says that it is so long, with the header checksum of that."""
+    header = frame[14:16] + length.to_bytes(2) + frame[18:24] + bytes(2) + frame[26:34]
+    return frame[:14] + header[:10] + (~frames.fold(header) & 0xFFFF).to_bytes(2) + header[12:] + frame[34:]
+
+
+@pytest.mark.parametrize("place", [0, 4, 9])
+@pytest.mark.parametrize("last", [33, 100])
+@pytest.mark.parametrize("field", ["ip", "udp"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_frame_that_is_not_as_long_as_it_says_is_alone(version: int, field: str, last: int, place: int) -> None:
+    flow = replace(BULK, version=version) if field == "ip" else Flow(version=version, tcp=False)
+    cut = frames.segments(flow, frames.payload(9 * 100 + last), 100)
+    if field == "ip" and version == 4:
+        cut[place] = reckoned(cut[place], len(cut[place]) - flow.l3 - 1)
+    else:
+        at = flow.l3 + 4 if field == "ip" else flow.l4 + 4
+        length = int.from_bytes(cut[place][at : at + 2]) - 1
+        cut[place] = cut[place][:at] + length.to_bytes(2) + cut[place][at + 2 :]
+    for vouched in (False, True):
+        assert counts(join(cut, vouched=vouched)) == {0: [1, 9], 4: [4, 1, 5], 9: [9, 1]}[place]
+
+
+def test_ip_checksums_that_are_wrong_alike_are_not_joined() -> None:
+    cut = make(BULK)
+    wrong = [frame[:24] + (int.from_bytes(frame[24:26]) + 1 & 0xFFFF).to_bytes(2) + frame[26:] for frame in cut]
+    longer = [reckoned(frame, len(frame) - 13) for frame in cut]
+    as_if = [frame[:24] + other[24:26] + frame[26:] for frame, other in zip(cut, longer, strict=True)]
+    for vouched in (False, True):
+        assert counts(join(wrong, vouched=vouched)) == [1] * 10
+        assert counts(join([longer[0], *as_if[1:]], vouched=vouched)) == [1] * 10
+
+
+@pytest.mark.parametrize("at", [-1, BULK.l4 + 30])  # the payload, an option
+@pytest.mark.parametrize(("place", "expected"), [(3, [3, 1, 6]), (9, [9, 1])])
+def test_the_flags_of_a_frame_that_is_not_joined_are_its_own(at: int, place: int, expected: list[int]) -> None:
+    cut = make(BULK)
+    broken = bytearray(altered(cut[place], "flags", ACK | FIN | PSH))
+    broken[at] ^= 1
+    cut[place] = bytes(broken)
+    written = join(cut)
+    check(cut, written)
+    assert counts(written) == expected
+
+
+@pytest.mark.parametrize(
+    "flow", [Flow(ip_options=b"\1" * 4), Flow(ip_options=bytes(4)), Flow(version=6, extensions=((60, bytes(6)),))]
+)
 def test_options_and_extension_headers_are_not_joined(flow: Flow) -> None:
     assert counts(join(make(flow))) == [1] * 10
 

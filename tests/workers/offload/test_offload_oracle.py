@@ -12,7 +12,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2 import IPRoute, netns
 
-from tap2tap.workers.checksum import complete
-from tap2tap.workers.join import Joiner
-from tap2tap.workers.split import Splitter
-from tap2tap.workers.train import Batch
 from tests.conftest import lacking
 from tests.support import frames
 from tests.support.frames import ACK, CWR, ECE, FIN, MF, PSH, TIMESTAMPS, URG, Flow
-from tests.support.joining import as_written
+from tests.support.joining import join
+from tests.workers.offload.test_split import Split
 
 TUNSETIFF = 0x400454CA  # linux/if_tun.h
 TUNSETOFFLOAD = 0x400454D0
@@ -127,21 +124,9 @@ def oracle() -> Iterator[Oracle]:
         netns.remove(name)
 
 
-def split(header: bytes, frame: bytes, **limits: int) -> list[bytes]:
-    """The frames of all trains."""
-    source = Batch()
-    source.buffer[: len(frame)] = frame
-    return [cut for batch in Splitter(source, **limits).split(header, [len(frame)]) for cut in frames.contents(batch)]
-
-
 def finish(data: bytes) -> list[bytes]:
     """What the outbound worker does with what it read; the largest super-frames reach it as segments."""
-    _, kind, _, _, start, offset = struct.unpack_from("=BBHHHH", data)
-    if kind != frames.NONE:
-        return split(data[:10], data[10:])
-    batch = frames.load(Batch(), [data[10:]])
-    complete(batch, start, offset)
-    return frames.contents(batch)
+    return Split(data[:10], data[10:]).frames
 
 
 TCP4 = Flow(macs=MACS)
@@ -198,9 +183,8 @@ def test_the_splitter_cuts_as_the_kernel_does(oracle: Oracle, case: str) -> None
     header, frame = frames.super_frame(flow, frames.payload(length), mss)
     handed, expected = oracle.segmented(header + frame)
     assert len(expected) == -(-length // mss)
-    assert split(header, frame) == expected
+    assert Split(header, frame).frames == expected
     assert frames.segments(flow, frames.payload(length), mss) == expected
-    assert split(header, frame, max_bytes=9000, max_segments=7) == expected
     assert [out for data in handed for out in finish(data)] == expected
 
 
@@ -213,12 +197,6 @@ def test_what_the_joiner_writes_is_cut_into_the_same_frames(oracle: Oracle, case
     assert came == cut
     if not flow.ip_options and not flow.extensions and not flow.flags & URG and length < 60000:
         assert max(count for _, count in written) == min(len(cut), 64)
-
-
-def join(cut: Sequence[bytes], *, vouched: bool = False) -> list[tuple[bytes, int]]:
-    """What is written for these frames."""
-    batch = frames.load(Batch(), cut, vouched=vouched)
-    return as_written(Joiner(udp=True).join(batch))
 
 
 flows = frames.flows().map(
@@ -235,7 +213,7 @@ def test_any_super_frame_is_cut_as_the_kernel_does(oracle: Oracle, flow: Flow, p
     if len(payload) <= mss:  # no super-frame for the kernel
         return
     _, expected = oracle.segmented(header + frame)
-    assert split(header, frame) == expected
+    assert Split(header, frame).frames == expected
 
 
 @given(frames.flows(joinable=True), frames.bytes_of_payload, st.integers(20, 1500), st.data())
@@ -260,9 +238,7 @@ def test_checksums_are_completed_as_the_kernel_does(oracle: Oracle, flow: Flow) 
         cut = [frames.build(replace(flow, seq=index), piece, partial=True) for index, piece in enumerate(pieces)]
         header = struct.pack("=BBHHHH", frames.NEEDS_CSUM, 0, flow.hl, 0, flow.l4, 16 if flow.tcp else 6)
         _, expected = oracle.segmented(*(header + frame for frame in cut))
-        batch = frames.load(Batch(), cut)
-        complete(batch, flow.l4, 16 if flow.tcp else 6)
-        assert frames.contents(batch) == expected
+        assert Split(header, *cut).frames == expected
 
 
 @pytest.mark.parametrize("flow", [TCP4, TCP6, UDP4, UDP6])
@@ -276,13 +252,11 @@ def test_a_zero_checksum_is_spelt_as_the_kernel_does(oracle: Oracle, flow: Flow)
     header = struct.pack("=BBHHHH", frames.NEEDS_CSUM, 0, flow.hl, 0, flow.l4, at - flow.l4)
     _, expected = oracle.segmented(header + frame)
     assert expected[0][at : at + 2] == b"\xff\xff"
-    batch = frames.load(Batch(), [frame])
-    complete(batch, flow.l4, at - flow.l4)
-    assert frames.contents(batch) == expected
+    assert Split(header, frame).frames == expected
 
     first = frames.build(flow, bytes(300))  # the same within a super-frame, where TCP's zero is a zero
     payload = first[at : at + 2] + bytes(598)
     header, frame = frames.super_frame(flow, payload, 300)
     _, expected = oracle.segmented(header + frame)
     assert expected[0][at : at + 2] == (b"\0\0" if flow.tcp else b"\xff\xff")
-    assert split(header, frame) == expected
+    assert Split(header, frame).frames == expected
