@@ -54,6 +54,17 @@ def place(address: int, file: str) -> str:
     return next((name for name, words in PLACES.items() if any(word in file for word in words)), "other")
 
 
+def readable(name: str) -> str:
+    """The function of a compiled module without "tap2tap.workers": Cython writes length and name of each package."""
+    if not (start := re.match(r"__pyx_[a-z]+_(?=\d)", name)):
+        return name
+    rest, parts = name[start.end() :], []
+    while (number := re.match(r"\d+", rest)) and rest[(end := number.end() + int(number[0])) :].startswith("_"):
+        parts.append(rest[number.end() : end])
+        rest = rest[end + 1 :]
+    return ".".join([*parts[2:], rest.lstrip("0123456789")])
+
+
 def system_call(chain: list[str]) -> str:
     """The system call in which the kernel worked: what its entry called, in names from the innermost function out."""
     for inner, outer in pairwise(chain):
@@ -82,7 +93,7 @@ def sort(script: str, roles: dict[int, str]) -> dict[str, Shares]:
         address, name, file = chain[0]
         where, shares = place(address, file), found[roles[pid]]
         shares.places[where] += 1
-        shares.functions[where, name] += 1
+        shares.functions[where, readable(name)] += 1
         if where == "kernel":
             shares.calls[system_call([name for _, name, _ in chain])] += 1
     return found

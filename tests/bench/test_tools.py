@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.bench.load import Samples, middle
 from tests.bench.mmsg import Messages
-from tests.bench.profile import place, sort, text
+from tests.bench.profile import place, readable, sort, text
 from tests.bench.usage import Meter, process_seconds
 
 BUSY = "import time\nwhile time.process_time() < 0.05: pass\nprint(time.process_time(), flush=True)\ninput()"
@@ -95,6 +95,20 @@ def test_messages_arrive_as_datagrams_or_trains(each: int, segment: int) -> None
 def test_messages_that_cannot_go_are_an_error() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as sender, pytest.raises(OSError, match="address required"):
         Messages(sender, ctypes.create_string_buffer(10), 1).send()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"),
+    [
+        ("__pyx_f_7tap2tap_7workers_5arena_5Arena_sum", "arena.Arena.sum"),
+        ("__pyx_f_7tap2tap_7workers_7offload_5split_8Splitter_next", "offload.split.Splitter.next"),
+        ("__pyx_pw_7tap2tap_7workers_8outbound_1outbound", "outbound.outbound"),
+        ("__pyx_tp_new", "__pyx_tp_new"),
+        ("_PyEval_EvalFrameDefault", "_PyEval_EvalFrameDefault"),
+    ],
+)
+def test_functions_of_compiled_modules_have_their_python_names(symbol: str, name: str) -> None:
+    assert readable(symbol) == name
 
 
 def test_samples_are_told_apart_by_worker_and_place() -> None:
