@@ -7,7 +7,7 @@ the name does not say otherwise; of a number that is too large for its field, th
 
 
 class Arena:
-    """`size` bytes, zeros in the beginning; `view` is a memoryview of all of them. Every method may raise IndexError."""
+    """`size` bytes, zeros in the beginning; `view` is a memoryview of them. Every method may raise IndexError."""
 
     __slots__ = ("size", "view")
 
@@ -77,7 +77,7 @@ class Arena:
         self.view[at : at + length] = bytes(length)
 
     def sum(self, at: int, length: int) -> int:
-        """The sum of the 16-bit words modulo 65535, as checksums go (RFC 1071); an odd last byte is padded with zero."""
+        """The sum of the 16-bit words modulo 65535 (RFC 1071); an odd last byte is padded with zero."""
         self._check(at, length)
         return (int.from_bytes(self.view[at : at + length]) << 8 * (length & 1)) % 65535
 

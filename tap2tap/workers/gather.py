@@ -83,7 +83,7 @@ class Gather:
         return True
 
     def take_left(self, size: int) -> int:
-        """Give the frame that was left its virtio_net_hdr back, and return where it is: in front, if it may be gathered."""
+        """Give the frame that was left its header back, and return where it is: in front, if it may be gathered."""
         arena, at = self.arena, self.left_at
         arena.copy(at - VNET_LENGTH, self.saved, VNET_LENGTH)
         if arena.load8(at - VNET_LENGTH + GSO_TYPE):

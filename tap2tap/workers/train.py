@@ -14,8 +14,8 @@ ROOM = 65536 + 512  # bytes that one read may need: a super-frame of 64 KiB with
 class Train:
     """`count` frames or datagrams, the first at byte `at` of the arena, the next ones `step` bytes further each.
 
-    All are `size` bytes long but the last, which has `last` bytes, last <= size. `step` is `size` where they lie back to
-    back, more where there is room around each for the protocol's header and tag. With `count` 0 there is nothing.
+    All are `size` bytes long but the last, which has `last` bytes, last <= size. `step` is `size` where they lie back
+    to back, more where there is room around each for the protocol's header and tag. With `count` 0 there is nothing.
     `vouched` says that the transport checksum of every frame is known to be right: this host computed it, or an
     authenticated peer says so.
     """

@@ -15,5 +15,5 @@ cdef class Writer:
 
     cpdef int write(self, Train frames) except -1
     cdef int write_one(self, Py_ssize_t at, Py_ssize_t size) except -1
-    cdef int write_run(self, Train frames, Py_ssize_t first, Py_ssize_t count) except -1
+    cdef int write_run(self, Train frames, Py_ssize_t first, Py_ssize_t count, Joiner joiner) except -1
     cdef int lose(self, int error, Py_ssize_t frames) except -1

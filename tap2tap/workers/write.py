@@ -30,13 +30,12 @@ class Writer:
 
     def write(self, frames: Train) -> None:
         """Write all frames and count them; what the kernel refuses is a counted drop. Raises TapGoneError, OSError."""
+        joiner = self.joiner
         first = 0
         while first < frames.count:
-            run = 1
-            if self.joiner is not None and frames.count - first > 1:
-                run = self.joiner.run(frames, first)
-            if run > 1:
-                self.write_run(frames, first, run)
+            run = joiner.run(frames, first) if joiner is not None else 1
+            if joiner is not None and run > 1:
+                self.write_run(frames, first, run, joiner)
             else:
                 self.write_one(frames.at + first * frames.step, frames.size_of(first))
             first += run
@@ -51,11 +50,11 @@ class Writer:
             self.counts[FRAMES] += 1
             self.counts[BYTES] += size
 
-    def write_run(self, frames: Train, first: int, count: int) -> None:
+    def write_run(self, frames: Train, first: int, count: int, joiner: Joiner) -> None:
         """Write frames as one super-frame; one by one where the kernel does not take it."""
-        tap, hl = self.tap, self.joiner.hl
+        tap, hl = self.tap, joiner.hl
         length = 0
-        tap.add(self.joiner.scratch, VNET_LENGTH + hl)
+        tap.add(joiner.scratch, joiner.head)
         for number in range(first, first + count):
             size = frames.size_of(number)
             tap.add(frames.at + number * frames.step + hl, size - hl)

@@ -38,7 +38,7 @@ class Ends:
         for end in (read, self.came):
             end.setblocking(False)
         find_room(2 * BUFFER, self.fed, write)
-        self.seal, self.open = (both.seal, both.open) if both else (None, None)
+        self.seal, self.open = both.seal if both else None, both.open if both else None
         self.outgoing = both.outgoing if both else Arena(FIRST + AREA + OUT_AREA)
         self.incoming = both.incoming if both else Arena(RECEIVED + SCRATCH)
         front, overhead = (self.seal.front, self.seal.overhead) if self.seal else (0, 0)
