@@ -14,7 +14,7 @@ PIP := $(AS_OWNER) $(BIN)/pip --quiet --quiet --disable-pip-version-check
 MAY_BUILD := @$(AS_OWNER) test -w $(firstword $(wildcard .venv) .) || { \
 	echo "cannot build here as this user: let root run 'make .venv/dev' first" >&2; exit 1; }
 
-.PHONY: demo test test-interpreted test-install lint format bench clean
+.PHONY: demo test test-interpreted test-install lint format bench profile clean
 
 demo: .venv/built
 	$(BIN)/tap2tap demo
@@ -28,7 +28,7 @@ test-interpreted: .venv/dev
 
 # Builds and installs the package in every way, beside versions of the dependencies that Debian has: needs an index.
 test-install: .venv/dev
-	$(BIN)/python -m pytest -n auto -m install tests/packaging
+	$(BIN)/python -m pytest -m install tests/packaging
 
 lint: .venv/dev
 	$(BIN)/ruff check
@@ -41,6 +41,9 @@ format: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m tests.bench $(BENCH)
+
+profile: .venv/dev
+	$(BIN)/python -m tests.bench.profile $(PROFILE)
 
 # What builds the package stands in the environment, so that a change of the data plane is compiled in seconds.
 .venv/ready: pyproject.toml

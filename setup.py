@@ -1,4 +1,4 @@
-"""Builds the data plane: what has a .pxd beside it is compiled by Cython where there is a compiler, else it runs as it is.
+"""Builds the data plane: what has a .pxd beside it is compiled by Cython where there is a compiler, else runs as it is.
 
 A module is either one Python source, M.py with its types in M.pxd, or one of two implementations of one interface:
 M.pyx where it is compiled, M.py where it is not. All are compiled or none is.
@@ -7,6 +7,7 @@ M.pyx where it is compiled, M.py where it is not. All are compiled or none is.
 import os
 import shlex
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -20,11 +21,13 @@ except ImportError:  # setuptools before 70.1
     from wheel.bdist_wheel import bdist_wheel
 
 TRANSLATED = "build/cython"  # the C sources, and how Cython took each line (M.html)
+SHARED = "tap2tap.workers.memoryviews"  # Cython's own code for memory views, made once and not in every module
 DIRECTIVES = {
     "language_level": 3,
     "infer_types": True,  # locals have the type of what they are set to: the .pxd declares nothing but what is shared
     "annotation_typing": False,  # annotations are for mypy: an int there may be a C integer
     "wraparound": False,  # a negative index is a mistake
+    "show_performance_hints": False,  # a test reads M.html, which says more
 }
 
 
@@ -34,11 +37,11 @@ class CannotCompileError(Exception):
 
 def modules() -> list[Extension]:
     """Every module that is compiled."""
-    found = []
+    found = [Extension(SHARED, [SHARED.replace(".", "/") + ".c"])]
     for types in sorted(Path("tap2tap").rglob("*.pxd")):
         source = next(path for path in (types.with_suffix(".pyx"), types.with_suffix(".py")) if path.exists())
         name = ".".join(source.with_suffix("").parts)
-        found.append(Extension(name, [str(source)], extra_compile_args=["-O3"]))
+        found.append(Extension(name, [str(source)], extra_compile_args=["-O3", "-Wno-sign-compare"]))
     return found
 
 
@@ -66,8 +69,15 @@ def translate(extensions: list[Extension]) -> None:
 
     newest = Path(__file__).stat().st_mtime  # what was translated by other directives is no use
     outdated = any(each.stat().st_mtime < newest for each in Path(TRANSLATED).rglob("*.c"))
-    options = {"annotate": True, "quiet": True, "force": outdated or None}
-    made = cythonize(extensions, build_dir=TRANSLATED, compiler_directives=DIRECTIVES, **options)
+    made = cythonize(
+        extensions,
+        build_dir=TRANSLATED,
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+        annotate=True,
+        quiet=True,
+        force=outdated or None,
+    )
     sources = {each.name: each.sources for each in made}
     for extension in extensions:
         extension.sources = sources[extension.name]
@@ -75,8 +85,6 @@ def translate(extensions: list[Extension]) -> None:
 
 class Build(build_ext):
     """Builds all extensions, or leaves none behind where that is not possible."""
-
-    command_name = "build_ext"
 
     def initialize_options(self) -> None:
         """Use all CPUs."""
@@ -91,7 +99,7 @@ class Build(build_ext):
             super().run()
         except (CannotCompileError, BaseError, CCompilerError) as error:
             why = " ".join(str(error).split())
-            self.warn(f"the data plane of tap2tap will be interpreted, a quarter as fast: {why}")
+            print(f"warning: the data plane of tap2tap will be interpreted, a quarter as fast: {why}", file=sys.stderr)
             self.distribution.ext_modules = self.extensions = []
         self._delete_all_others()
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from tap2tap.counters import HEADER_SLOTS, MAGIC, SHOWN, SLOTS, VERSION, Counts, Slot
 
-# Sessions that may be open at a time. A link process has 24 at the most (ROOM_* in protocols.secure.limits). One that was
-# killed leaves as many behind, which the workers keep until their time is over, and which its successor does not know;
-# so there are slots for two of them, and a link that dies again and again takes over those that end soonest.
+# Sessions that may be open at a time. A link process has 24 at the most (ROOM_* in protocols.secure.limits). A killed
+# one leaves as many behind, which the workers keep until their time is over, and which its successor does not know:
+# so there are slots for two of them, and one that dies again and again takes over those that end soonest.
 SESSIONS = 64
 
 

@@ -44,9 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def lacking(what: str) -> NoReturn:
-    """Skip the test for want of a capability of this machine; where the machine must have them all, fail."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"not skipped, as CI=true: {what}")
+    """Skip the test for want of what this machine or this user can do; where root must be able to do all, fail."""
+    if os.environ.get("CI") == "true" and os.geteuid() == 0:
+        pytest.fail(f"not skipped, as CI=true and this is root: {what}")
     pytest.skip(what)
 
 
@@ -102,7 +102,7 @@ def no_process_survives() -> Iterator[None]:
     before = _alive()
     yield
     try:
-        wait_for(lambda: not _alive() - before, 5, "end of all processes of the test")
+        wait_for(lambda: not _alive() - before, 30, "end of all processes of the test")
     except TimeoutError:
         left = _alive() - before
         for process in left:

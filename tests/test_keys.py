@@ -83,6 +83,7 @@ def test_a_file_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> 
     assert f"chmod 600 {path}" in refused(path)
 
 
+@pytest.mark.usefixtures("root")
 def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = key_file(tmp_path)
     os.chown(path, 4711, 4711)

@@ -127,7 +127,7 @@ def test_workers_load_nothing_of_handshakes_and_key_files() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     secure = "tap2tap.protocols.secure."
     assert {each.removeprefix(secure) for each in loaded if each.startswith(secure)} == {
-        *("wire", "limits", "replay", "mac", "mailbox", "recent"),
+        *("wire", "limits", "mac", "mailbox", "recent"),
     }
     assert "tap2tap.keys" not in loaded
     assert not [each for each in loaded if each.startswith("tap2tap.supervisor")]

@@ -86,7 +86,7 @@ class End:
     def stop(self) -> int:
         """End it as a service manager would; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(30)
 
 
 def say(text: str = "") -> None:
@@ -174,7 +174,7 @@ def show_restart(lab: Lab, end: End, direction: str) -> None:
             worker = end.stats()["workers"][direction]
             return worker if worker["pid"] and worker["pid"] != before["pid"] else None
 
-        after = wait_for(successor, 10, f"new {direction} worker")
+        after = wait_for(successor, 30, f"new {direction} worker")
         pinging.join(10)
     check(result, "the pings do not end")
     echoes = result[0]
@@ -200,8 +200,8 @@ def show_tunnel(lab: Lab, tunnel: Tunnel, seconds: float, folder: Path) -> None:
             ends.append(End(host, options, folder))
         server, client = ends
         for end in ends:
-            wait_for(end.is_up, 15, f"word from the {end.host.name} that the tunnel is up")
-        wait_for(lambda: server.stats()["peer"], 10, "peer at the server")
+            wait_for(end.is_up, 30, f"word from the {end.host.name} that the tunnel is up")
+        wait_for(lambda: server.stats()["peer"], 30, "peer at the server")
         say(f"    up in {time.monotonic() - begin:.1f} s, and the server knows its peer: {server.stats()['peer']}")
 
         say("\nAddresses, as on any network card")
@@ -226,7 +226,7 @@ def show_tunnel(lab: Lab, tunnel: Tunnel, seconds: float, folder: Path) -> None:
             code = end.stop()
             check(code == 0, f"the {end.host.name} ended with exit code {code}")
             check(not end.host.has_link(TAP), f"the {end.host.name} left its {TAP} behind")
-        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 5, "end of every process")
+        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 30, "end of every process")
         say("    both ended with exit code 0; no device and no process is left")
     except Exception:
         for end in ends:

@@ -64,7 +64,7 @@ def enter_namespace(descriptor: int) -> None:
         raise OSError(number, f"setns: {os.strerror(number)}")
 
 
-def wait_for(condition: Callable[[], T], timeout: float = 10.0, what: str = "condition") -> T:
+def wait_for(condition: Callable[[], T], timeout: float = 30.0, what: str = "condition") -> T:
     """Poll `condition` until it gives something true and return that; raises TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

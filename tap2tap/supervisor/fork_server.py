@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from tap2tap import log
-from tap2tap.errors import FAILURE, OK
+from tap2tap.errors import FAILURE, OK, StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.process import Process
 from tap2tap.supervisor.signals import Signals
@@ -68,7 +68,8 @@ class ForkServer:
     def fork(self, channel: socket.socket) -> "Forked":
         """Fork a process, which gets `channel`, the caller's to close; the one before must have ended.
 
-        Raises OSError when the machine has no room for it.
+        Raises OSError when the machine has no room for it, StartError when the server died and a new one cannot load
+        what it must, as it may not read the files any more.
         """
         if self._process.poll() is not None:
             self._channel.close()
@@ -83,13 +84,14 @@ class ForkServer:
                 raise OSError(number, os.strerror(number))
 
     def _answer(self) -> tuple[bytes, int]:
-        """Wait for one. Raises OSError when none comes, and ends the process that cannot give it."""
+        """Wait for one. Raises OSError or StartError when none comes, and ends the process that cannot give it."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.poll(PATIENCE * 1000)
         answer = self.read()
         if answer is None:
-            self._process.end()
+            if self._process.end() == FAILURE:
+                raise StartError(f"the process that starts the {self._role} process has failed: see its message above")
             raise OSError(errno.ESRCH, "the process that starts it is gone")
         return answer
 
@@ -114,7 +116,7 @@ class ForkServer:
 
     def wait(self) -> int:
         """Wait for the end of the forked process; return its exit code."""
-        with suppress(OSError):
+        with suppress(OSError, StartError):
             while True:
                 kind, number = self._answer()
                 if kind == _ENDED:

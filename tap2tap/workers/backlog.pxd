@@ -18,6 +18,7 @@ cdef class Backlog:
     cdef long long charged, few, bytes
     cdef long long left, left_before
     cdef double since, looked
+    cdef bint waited
     cdef double busy_since
     cdef long long busy_left
     cdef double patience
@@ -25,6 +26,7 @@ cdef class Backlog:
     cpdef int sent(self, long long messages, long long datagrams, long long length) except -1
     cpdef long long admit(self, long long least, long long size) except? -1
     cdef long long _look(self) except? -1
+    cdef int _enter(self) except -1
     cdef int _add(self, long long charge, long long datagrams, long long wire) except -1
     cdef int _correct(self, long long queued) except -1
     cdef long long _leave(self, long long queued) except? -1

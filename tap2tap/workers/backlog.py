@@ -31,7 +31,7 @@ class Backlog:
     def __init__(self, out: Outgoing) -> None:
         self.free = 0
         self.out = out
-        self.messages = self.datagrams = self.length = 0  # sent since the last look
+        self.messages = self.datagrams = self.length = 0  # sent since, and not yet in the ring: all alike
         # What waits, a ring of entries from the oldest on: what is charged, datagrams, bytes on the wire.
         self.charges = memoryview(array("q", bytes(8 * ENTRIES)))
         self.counts = memoryview(array("q", bytes(8 * ENTRIES)))
@@ -40,11 +40,14 @@ class Backlog:
         self.charged = self.few = self.bytes = 0  # the sums of it
         self.left = self.left_before = 0  # bytes that have left in this window, and in the one before
         self.since = self.looked = 0.0  # when this window began, and when the last look was
+        self.waited = False  # whether something waited at the last look
         self.busy_since, self.busy_left = 0.0, 0  # since when something has always waited, and what has left since
         self.patience = 0.0
 
     def sent(self, messages: int, datagrams: int, length: int) -> int:
         """Take note of messages that the kernel took, of so many datagrams and bytes in all."""
+        if self.length * messages != length * self.messages or self.datagrams * messages != datagrams * self.messages:
+            self._enter()  # these are unlike those before
         self.free -= datagrams
         self.messages += messages
         self.datagrams += datagrams
@@ -70,17 +73,23 @@ class Backlog:
     def _look(self) -> int:
         """See what has left since the last look, and return it in bytes."""
         now = _now()
-        waited = self.entries > 0
-        if self.messages:
-            charge = self.messages * MESSAGE + max(0, self.length - self.messages * OVERHEAD_ROOM)
-            self._add(charge, self.datagrams, self.length + self.datagrams * HEADERS)
-            self.messages = self.datagrams = self.length = 0
+        self._enter()
         queued = self.out.queued()
         if queued > self.charged:
             self._correct(queued)
         gone = self._leave(queued)
-        self._measure(now, gone, waited and self.entries > 0)
+        waits = self.entries > 0
+        self._measure(now, gone, self.waited and waits)
+        self.waited = waits
         return gone
+
+    def _enter(self) -> int:
+        """Enter into the ring what was sent."""
+        if self.messages:
+            charge = self.messages * MESSAGE + max(0, self.length - self.messages * OVERHEAD_ROOM)
+            self._add(charge, self.datagrams, self.length + self.datagrams * HEADERS)
+            self.messages = self.datagrams = self.length = 0
+        return 0
 
     def _add(self, charge: int, datagrams: int, wire: int) -> int:
         """Note that so much more waits."""

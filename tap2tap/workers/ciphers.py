@@ -1,7 +1,10 @@
-"""Which implementation of an AEAD is used: libcrypto's where it gives a known answer, else that of `cryptography`."""
+"""Which implementation of an AEAD is used: libcrypto's where it gives a known answer, else that of `cryptography`.
+
+That is decided once in a process and its forks, by the first call. `library` is called before the privileges go: the
+user to whom they go may not be allowed to read what is to be loaded.
+"""
 
 from functools import cache
-from importlib.metadata import version
 from typing import Any, Final
 
 from tap2tap import log
@@ -31,6 +34,8 @@ class Portable(Aead):
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+        if len(key) != 32:
+            raise ValueError("a key has 32 bytes")
         self._invalid = InvalidTag
         self._cipher = Cipher(cipher)
         self._aead: Any = AESGCM(key) if self._cipher is Cipher.AES_256_GCM else ChaCha20Poly1305(key)
@@ -52,7 +57,7 @@ class Portable(Aead):
 
 
 def aead(cipher: Cipher, key: bytes) -> Aead:
-    """Prepare a key of 32 bytes."""
+    """Prepare a key of 32 bytes. Raises what `implementation` does."""
     return implementation(cipher)(cipher, key)
 
 
@@ -60,7 +65,7 @@ def aead(cipher: Cipher, key: bytes) -> Aead:
 def implementation(cipher: Cipher) -> type[Aead]:
     """The class that does this cipher: the first that gives the known answer.
 
-    Raises ImportError when there is neither; whoever has the key file open has `cryptography`.
+    Raises ImportError where there is neither, RuntimeError where neither is right.
     """
     try:
         if answers(Aead, cipher):
@@ -77,7 +82,9 @@ def library() -> str:
     """What does the work, for people to read: as in "libcrypto 3.0.19"."""
     if all(implementation(cipher) is Aead for cipher in Cipher):
         return f"libcrypto {libcrypto.version()}".rstrip()
-    portable = f"cryptography {version('cryptography')}"
+    from cryptography import __version__
+
+    portable = f"cryptography {__version__}"
     if all(implementation(cipher) is Portable for cipher in Cipher):
         return portable
     return f"libcrypto {libcrypto.version()}, {portable}"

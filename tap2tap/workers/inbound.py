@@ -8,10 +8,11 @@ from tap2tap.counters import Count
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.offload.join import SCRATCH, Joiner
 from tap2tap.workers.pin import Pin
-from tap2tap.workers.receive import SLOTS, Receiver
+from tap2tap.workers.receive import Receiver
 from tap2tap.workers.stages import opener
 from tap2tap.workers.tap import Tap
 from tap2tap.workers.train import Train
+from tap2tap.workers.udp import AREA
 from tap2tap.workers.worker import Cable
 from tap2tap.workers.write import Writer
 
@@ -24,10 +25,10 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     `channel` is the link's, for the protocols that have one; it stays the caller's.
     """
     counts = cable.memory.inbound
-    arena = Arena(SLOTS + SCRATCH)
+    arena = Arena(AREA + SCRATCH)
     receiver = Receiver(cable.sock, arena, 0)
     stage = opener(cable, arena, channel)
-    joiner = Joiner(arena, SLOTS, cable.join_udp) if cable.offload else None
+    joiner = Joiner(arena, AREA, cable.join_udp) if cable.offload else None
     writer = Writer(Tap(cable.tap, arena), arena, counts, joiner)
     train, frames = Train(), Train()
     while True:

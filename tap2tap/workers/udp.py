@@ -42,6 +42,20 @@ class Outgoing:
 
     def send(self, at: int, length: int, segment: int) -> int:
         """Send `length` bytes as datagrams of `segment` bytes each (UDP_SEGMENT); 0: as one. Returns 0 or -errno."""
+        return self._send(at, length, segment)
+
+    def send_each(self, at: int, size: int, step: int, count: int, last: int) -> int:
+        """Send `count` > 0 datagrams of `size` bytes, the last of `last`, one every `step` bytes, each by itself.
+
+        Returns how many were sent before one was refused, or -errno when that was the first.
+        """
+        for number in range(count):
+            refusal = self._send(at + number * step, size if number < count - 1 else last, 0)
+            if refusal:
+                return number or refusal
+        return count
+
+    def _send(self, at: int, length: int, segment: int) -> int:
         data = self._arena.take(at, length)
         try:
             if segment:
@@ -52,17 +66,6 @@ class Outgoing:
         except OSError as error:
             return -(error.errno or 0)
         return 0
-
-    def send_each(self, at: int, size: int, step: int, count: int, last: int) -> int:
-        """Send `count` > 0 datagrams of `size` bytes, the last of `last`, one every `step` bytes, each by itself.
-
-        Returns how many were sent before one was refused, or -errno when that was the first.
-        """
-        for number in range(count):
-            refusal = self.send(at + number * step, size if number < count - 1 else last, 0)
-            if refusal:
-                return number or refusal
-        return count
 
     def queued(self) -> int:
         """What waits below the socket, in bytes of truesize (SIOCOUTQ, which is TIOCOUTQ). Raises OSError."""

@@ -4,10 +4,12 @@ import contextlib
 import gc
 import os
 import socket
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import NamedTuple
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.memory import Memory
+from tap2tap.workers import arena
 
 BEAT = 1000  # ms: an idle worker comes round its loop this often, which the supervisor takes for a sign of life
 
@@ -35,3 +37,9 @@ def settle() -> None:
         # A worker that wakes up does not push another from its CPU: it finds more to do at once when its turn comes,
         # and trains and caches stay whole. One TCP stream gains a quarter where four workers share two CPUs.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def data_plane() -> str:
+    """How the workers' loops run: as they were compiled when the package was built, or as Python source."""
+    compiled = str(arena.__file__).endswith(tuple(EXTENSION_SUFFIXES))
+    return "compiled" if compiled else "interpreted (no compiler at install)"

@@ -10,7 +10,7 @@ Bounded by --seconds and by --count. Prints one JSON object: sent, and start and
 import argparse
 import array
 import ctypes
-import ipaddress
+import errno
 import json
 import mmap
 import os
@@ -19,8 +19,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from tap2tap.endpoint import Endpoint
-from tap2tap.workers.mmsg import Outgoing
+from tests.bench.mmsg import Messages
 
 ETH_P_LOCAL = 0x88B5  # IEEE 802, local experimental: no kernel has a handler for it
 SOL_PACKET = 263  # linux/socket.h
@@ -67,19 +66,18 @@ def frame_sender(options: argparse.Namespace) -> Callable[[], int]:
 def datagram_sender(options: argparse.Namespace) -> Callable[[], int]:
     """The same with datagrams or trains of them."""
     datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagram.connect((options.address, options.port))
     each: int = min(64, 60000 // options.size) if options.mode == "gso" else 1
     payload = ctypes.create_string_buffer(os.urandom(options.size) * each, options.size * each)
-    messages = Outgoing(datagram, max(1, BATCH // each))
-    messages.aim(Endpoint(ipaddress.ip_address(options.address), options.port).raw(datagram.family))
-    for number in range(len(messages)):
-        messages.put(number, ctypes.addressof(payload), len(payload), options.size if each > 1 else 0)
+    messages = Messages(datagram, payload, max(1, BATCH // each), options.size if each > 1 else 0)
 
     def send() -> int:
         try:
-            sent = messages.send(0, len(messages))
-        except OSError:
-            return 0
-        return sent * each
+            return messages.send() * each
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED):  # no room, or nobody there any more
+                return 0
+            raise
 
     return send
 

@@ -8,8 +8,10 @@ import json
 import subprocess
 import sys
 import time
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from tests.bench.peers import ROOT, Cable
@@ -20,7 +22,7 @@ MARGIN = 20.0  # seconds that a bounded program gets on top before it counts as 
 SHORTEST = 0.7  # seconds: less has no middle
 STEP, STEPS = 1.25, 9
 
-Samples = Sequence[tuple[float, float]]
+Samples = Sequence[tuple[float, float]]  # moment and events so far, two at least
 
 
 @dataclass
@@ -59,11 +61,17 @@ def flood(cable: Cable, seconds: float, mode: str, rate: float | None, *options:
     return cable.lab.left.popen(argv, stdout=subprocess.PIPE, cwd=ROOT)
 
 
+def at(samples: Samples, moment: float) -> float:
+    """Events until a moment, between two samples as if they came evenly."""
+    number = min(max(bisect(samples, moment, key=itemgetter(0)), 1), len(samples) - 1)
+    (earlier, before), (later, after) = samples[number - 1 : number + 1]
+    return before + (after - before) * min(max((moment - earlier) / (later - earlier), 0.0), 1.0)
+
+
 def middle(samples: Samples, start: float, end: float) -> float:
     """Events per second of a load without its first quarter and its last tenth."""
     low, high = start + (end - start) * 0.25, end - (end - start) * 0.1
-    (first, before), *_, (last, after) = [sample for sample in samples if low <= sample[0] <= high]
-    return (after - before) / (last - first)
+    return (at(samples, high) - at(samples, low)) / (high - low)
 
 
 def summed_up(result: Any, samples: Samples, cost: Cost) -> Load:

@@ -4,12 +4,13 @@ Every cable ends in a device named `bench0` (but see WireGuard) with the MTU tha
 peers run with their own defaults for buffers, queues and threads, without compression.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Cable:
     programs: dict[str, list["subprocess.Popen[str]"]] = field(default_factory=lambda: {"left": [], "right": []})
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="tap2tap-bench-")))
     began: float = field(default_factory=time.monotonic)  # when the first program was started
+    further: list[str] = field(default_factory=list)  # starts one more end, which says "tunnel is up"; [] is none
 
     def start(self, side: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start a program of the tunnel on one side; what it prints is kept in case it fails."""
@@ -78,7 +80,7 @@ class Peer:
 
     name = "none"
     label = "no tunnel (veth)"
-    group = "baseline"  # for the picture: baseline, kernel, other, ours
+    group = "baseline"  # for the picture: baseline, kernel, limit, other, before, interpreted, ours
     frames = True  # whether it carries Ethernet frames
 
     def version(self) -> str:
@@ -88,6 +90,27 @@ class Peer:
     def lay(self, lab: Lab) -> Cable:
         """Start the tunnel on both hosts without waiting for it."""
         return Cable(lab, "eth0", "eth0")
+
+
+@contextlib.contextmanager
+def laid(peer: Peer) -> Iterator[Cable]:
+    """A peer's cable in a fresh lab; an error that ends its use is told what the programs said last."""
+    with Lab() as lab:
+        cable = peer.lay(lab)
+        try:
+            yield cable
+        except Exception as error:
+            if said := cable.failure():
+                error.add_note(said)
+            raise
+        finally:
+            cable.close()
+
+
+def told(error: Exception) -> str:
+    """An error in one line, with its notes."""
+    notes = "; ".join(getattr(error, "__notes__", []))
+    return f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
 
 
 def program(*names: str) -> str:

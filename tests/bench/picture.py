@@ -5,28 +5,30 @@ from html import escape
 from tests.bench.measures import MEASURES
 from tests.bench.report import Report, Spread
 
-SHOWN = ("tcp1", "frames64", "udp1400")
+SHOWN = ("tcp1", "frames64", "rtt_lone_median", "cpu_500")
 ROW, BAR, GAP = 26, 16, 46  # heights in pixels: a row, its bar, the space between panels
-NAMES, BARS, NUMBERS, EDGE = 190, 430, 120, 20  # widths in pixels
+NAMES, BARS, NUMBERS, EDGE = 200, 430, 120, 20  # widths in pixels
 
 STYLE = """
     text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
     .title { font-weight: 600; font-size: 15px }
     .note { font-size: 11px; fill: #656d76 }
     .number { font-variant-numeric: tabular-nums }
-    .ours { fill: #0969da } .other { fill: #afb8c1 } .kernel { fill: #d4a72c } .axis { stroke: #d0d7de }
+    .ours { fill: #0969da } .other { fill: #afb8c1 } .axis { stroke: #d0d7de }
+    .kernel, .limit { fill: #d4a72c } .interpreted { fill: #80a8d6 }
     .spread { stroke: #1f2328; stroke-opacity: .55; stroke-width: 1.5 }
     text.ours { font-weight: 600 }
     @media (prefers-color-scheme: dark) {
       text { fill: #e6edf3 } .note { fill: #8d96a0 }
-      .ours { fill: #4493f8 } .other { fill: #57606a } .kernel { fill: #9e6a03 } .axis { stroke: #3d444d }
+      .ours { fill: #4493f8 } .other { fill: #57606a } .axis { stroke: #3d444d }
+      .kernel, .limit { fill: #9e6a03 } .interpreted { fill: #2b4f7d }
       .spread { stroke: #e6edf3 }
     }
 """
 
 
 def draw(report: Report) -> str:
-    """One panel of bars for each shown measure; the bare wire is left out, as it would dwarf everything."""
+    """One panel of bars for each shown measure, without the past and the bare wire, which would dwarf everything."""
     summary = report.summary()
     parts: list[str] = []
     y = EDGE + 8
@@ -34,21 +36,22 @@ def draw(report: Report) -> str:
         rows = [
             (peer, values[key])
             for peer, values in summary.items()
-            if key in values and report.peers[peer]["group"] != "baseline"
+            if key in values and report.peers[peer]["group"] not in ("baseline", "before")
         ]
         if not rows:
             continue
         rows.sort(key=lambda row: row[1].median, reverse=MEASURES[key].more_is_better)
-        parts.append(text(EDGE, y, f"{MEASURES[key].title}, {MEASURES[key].unit}", "title"))
+        sense = "" if MEASURES[key].more_is_better else " (less is better)"
+        parts.append(text(EDGE, y, f"{MEASURES[key].title}, {MEASURES[key].unit}{sense}", "title"))
         y += 14
         parts += panel(report, key, rows, y)
         y += ROW * len(rows) + GAP
-    facts = report.facts
-    note = (
-        f"Both ends on one machine: {facts['cpu']}, {facts['cores']} CPUs, Linux {facts['kernel']}; "
-        f"medians of {report.settings['rounds']} rounds, thin lines lowest to highest."
-    )
-    parts.append(text(EDGE, y - 14, note, "note"))
+    for note in (
+        f"Both ends on one machine: {report.place};",
+        f"medians of {report.settings['rounds']} rounds, thin lines lowest to highest.",
+    ):
+        parts.append(text(EDGE, y - 14, note, "note"))
+        y += 16
     width, height = EDGE * 2 + NAMES + BARS + NUMBERS, y
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

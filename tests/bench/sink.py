@@ -10,9 +10,8 @@ import json
 import socket
 import time
 
-from tap2tap.endpoint import SO_RCVBUFFORCE
-from tap2tap.workers.mmsg import Incoming
 from tests.bench.flood import BATCH
+from tests.bench.mmsg import SO_RCVBUFFORCE, Messages
 
 
 def main() -> None:
@@ -27,10 +26,7 @@ def main() -> None:
             receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, b"\0" * 8 + (50_000).to_bytes(8, "little"))
         receiver.bind(("", options.port))
-        buffer = ctypes.create_string_buffer(2048)  # all go to the same place: nobody looks at them
-        messages = Incoming(receiver, BATCH)
-        for number in range(BATCH):
-            messages.pieces[2 * number], messages.pieces[2 * number + 1] = ctypes.addressof(buffer), len(buffer)
+        messages = Messages(receiver, ctypes.create_string_buffer(2048), BATCH)
         received = 0
         now = time.monotonic()
         end, due, samples = now + options.seconds, now, []

@@ -1,9 +1,10 @@
-"""The two great VPNs as peers of the benchmark: OpenVPN (as a layer-2 tunnel) and wireguard-go (layer 3 only)."""
+"""VPNs as peers of the benchmark: fastd and OpenVPN as layer-2 tunnels, wireguard-go for layer 3 only."""
 
 import contextlib
 import datetime
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 from cryptography import x509
@@ -68,6 +69,46 @@ class OpenVpn(Peer):
             argv += ["--data-ciphers", "AES-256-GCM", "--cipher", "AES-256-GCM", "--tun-mtu", "1434"]
             cable.start(side, argv)
         return cable
+
+
+class Fastd(Peer):
+    """fastd, a layer-2 VPN in C. This method authenticates who calls, and nothing that follows."""
+
+    name = "fastd-null"
+    label = "fastd null"
+    group = "other"
+    method = "null"
+    mtu = 1457  # it adds one byte
+
+    def version(self) -> str:
+        """It knows it with --version."""
+        return first_line([program("fastd"), "--version"], "fastd")
+
+    def lay(self, lab: Lab) -> Cable:
+        """Fresh keys, then both ends."""
+        cable = Cable(lab, mtu=self.mtu)
+        keys = {}
+        for side in ("left", "right"):
+            argv = [program("fastd"), "--generate-key"]
+            words = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+            keys[side] = words[words.index("Secret:") + 1], words[words.index("Public:") + 1]
+        for side, other in (("left", "right"), ("right", "left")):
+            settings = f"""
+                mode tap; interface "{DEVICE}"; mtu {self.mtu}; method "{self.method}"; log level warn;
+                bind {lab[side].ipv4}:{PORT}; secret "{keys[side][0]}";
+                peer "{other}" {{ key "{keys[other][1]}"; remote {lab[other].ipv4} port {PORT}; }}
+            """
+            cable.start(side, [program("fastd"), "--config", cable.file(f"{side}.conf", settings)])
+        return cable
+
+
+class FastdSalsa(Fastd):
+    """The same with its fastest method that encrypts and authenticates."""
+
+    name = "fastd-salsa"
+    label = "fastd salsa2012+umac"
+    method = "salsa2012+umac"
+    mtu = 1434  # it adds 24 bytes
 
 
 class WireGuardGo(Peer):

@@ -22,7 +22,10 @@ def test_a_demo_that_is_stopped_leaves_no_keys_and_no_processes(lab: Lab, tmp_pa
         wait_for(lambda: len(list(tmp_path.glob("*/*.log"))) == 2, 30, "both ends")
         below = psutil.Process(demo.pid).children(recursive=True)
         demo.send_signal(number)
-        said, _ = demo.communicate(timeout=30)
+        try:
+            said, _ = demo.communicate(timeout=60)
+        finally:
+            demo.kill()
     assert demo.returncode == 128 + number
     assert "All of it worked" not in said
     assert list(tmp_path.iterdir()) == []

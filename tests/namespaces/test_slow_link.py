@@ -15,7 +15,7 @@ from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.conftest import lacking
 from tests.support.secured import secured
 from tests.support.traffic import bulk
-from tests.support.tunnel import RIGHT, Tunnel, joined, ping
+from tests.support.tunnel import RIGHT, Tunnel, joined, wait_ping
 
 KINDS = pytest.mark.parametrize("kind", ["trains", "datagrams", "secure"])
 DATAGRAM_HEADERS = 42  # bytes: Ethernet, IPv4, UDP
@@ -109,10 +109,10 @@ def test_a_way_out_that_is_stuck_is_no_hang(lab: Lab, kind: str, tmp_path: Path)
             pid = client.worker("outbound")["pid"]
             for _ in range(3):  # it reads the tap on, all the time
                 beat = client.worker("outbound")["frames"]
-                wait_for(lambda: client.worker("outbound")["frames"] > beat + 200, 4, "frames")  # noqa: B023
+                wait_for(lambda: client.worker("outbound")["frames"] > beat + 200, 30, "frames")  # noqa: B023
             assert queued(lab.left) <= 64 * 1600 + 10_000
         lab.left.run(["tc", "qdisc", "del", "dev", "eth0", "root"])
-        wait_for(lambda: ping(lab.left, RIGHT), 10, "echo")
+        wait_ping(lab.left, RIGHT)
         outbound = client.worker("outbound")
         assert (outbound["restarts"], outbound["pid"]) == (0, pid)
 

@@ -63,6 +63,15 @@ def roomy(sock: socket.socket) -> socket.socket:
     return sock
 
 
+def find_room(size: int, *socks: socket.socket) -> None:
+    """End the test if so much cannot wait in sockets as large as this user may make them."""
+    have = min(sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) for sock in socks)
+    if have < size:
+        from tests.conftest import lacking  # not in the worker's process
+
+        lacking(f"{size} bytes are to wait in a socket, and this user's hold {have}: root is not bound by wmem_max")
+
+
 class Lone:
     """The worker `direction` on its own. What is fed to it before `start` waits for it, all at once.
 
@@ -75,6 +84,7 @@ class Lone:
         self.tap, self._tap = (roomy(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         self.sock = self.udp()
         self.peer = self.udp()
+        self._waiting = 0  # bytes that have been fed to it before it started
         self._shared = os.memfd_create("memory")  # stands in for the anonymous memory, which only a fork could share
         os.truncate(self._shared, memory.SIZE)
         self.memory = mapped(self._shared)
@@ -113,9 +123,15 @@ class Lone:
         self.process = subprocess.Popen(argv, pass_fds=fds, cwd=ROOT)
         return self
 
+    def _find_room(self, size: int) -> None:
+        if not self.process:  # else it takes what comes
+            self._waiting += 2 * size + 1024  # with what the kernel needs for its own, at most
+            find_room(self._waiting, self.tap, self.sock)
+
     def feed(self, *frames: bytes, header: bytes = NO_OFFLOAD) -> None:
         """Put frames into the tap, each behind `header`."""
         for frame in frames:
+            self._find_room(len(frame))
             self.tap.sendmsg([header, frame])
 
     def written(self) -> tuple[bytes, bytes]:
@@ -126,11 +142,13 @@ class Lone:
     def call(self, *datagrams: bytes, source: socket.socket | None = None) -> None:
         """Send datagrams to the worker, from the peer or from another."""
         for datagram in datagrams:
+            self._find_room(len(datagram))
             (source or self.peer).sendto(datagram, self.sock.getsockname())
 
     def call_train(self, data: bytes, size: int) -> None:
         """Send `data` to the worker as one train of datagrams of `size`."""
         ancillary = [(SOL_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder))]
+        self._find_room(len(data))
         self.peer.sendmsg([data], ancillary, 0, self.sock.getsockname())
 
     def received(self, count: int) -> list[bytes]:

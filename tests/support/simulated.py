@@ -1,8 +1,8 @@
 """The two ends of a cable, simulated.
 
 A `Host` is what link process and workers are to a `Link`: it carries out actions, seals and opens frames. Its link
-process may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
-hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
+process may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must
+always hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
 """
 
 import ipaddress
@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys, public_key
-from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure import limits, wire
 from tap2tap.protocols.secure.actions import (
     NEVER,
     Action,
@@ -31,11 +31,13 @@ from tap2tap.protocols.secure.actions import (
 from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
-from tap2tap.protocols.secure.replay import ReplayWindow
 from tap2tap.protocols.secure.sealing import aead
+from tap2tap.protocols.secure.sessions import ROOM
+from tap2tap.protocols.secure.states import SessionState
+from tests.support.datagrams import take_apart
 from tests.support.simulated_network import Network
 
-MAX_SESSIONS = 8 + 4 + 4 + 8
+MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
 
 
 def at(address: str, port: int = 1234) -> Endpoint:
@@ -62,8 +64,16 @@ class Inbound:
 
     def __init__(self, action: OpenReceive) -> None:
         self.cipher, self.aead, self.until = action.cipher, aead(action.cipher, action.key), action.until
-        self.window = ReplayWindow(64)
+        self.counters: set[int] = set()  # that were accepted
+        self.newest = -1
         self.proved = False
+
+    def fresh(self, counter: int) -> bool:
+        return counter > self.newest - 64 and counter not in self.counters
+
+    def accept(self, counter: int) -> None:
+        self.counters.add(counter)
+        self.newest = max(self.newest, counter)
 
 
 class Host:
@@ -119,7 +129,7 @@ class Host:
             match action:
                 case Send(datagram, endpoint):
                     if datagram[0] == wire.TYPE_DATA:
-                        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
+                        _, index, counter = take_apart(datagram)
                         assert counter < CONTROL_COUNTERS
                         self.network.use_nonce(self.link, index, counter)
                         self.last_sent = now
@@ -148,8 +158,17 @@ class Host:
                     self.up = False
                 case Note():
                     pass
+        self.check()
+
+    def check(self) -> None:
+        """What the link takes for true is what it has told: the states of its sessions and of the peer."""
         assert self.up == (self.link.status().state == "up")
-        assert len(self.inbound) == len(self.link._sessions) <= MAX_SESSIONS
+        open_ = list(self.link._sessions)
+        assert {session.index for session in open_} == set(self.inbound)
+        sealing = [session.keys.send for session in open_ if session.state is SessionState.CURRENT]
+        assert sealing == ([self.outbound.key] if self.outbound else [])
+        for state, room in ROOM.items():
+            assert sum(session.state is state for session in open_) <= room + (state is SessionState.PROVED)
 
     def deadline(self) -> float:
         return float("inf") if self.stopped else self.link.next_deadline()
@@ -199,18 +218,18 @@ class Host:
             return
         if len(datagram) < wire.OVERHEAD:
             return
-        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
+        _, index, counter = take_apart(datagram)
         session = self.inbound.get(index)
-        if session is None or self.network.now >= session.until or not session.window.fresh(counter):
+        if session is None or self.network.now >= session.until or not session.fresh(counter):
             return
         try:
             frame = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
         except InvalidTag:
             return
-        session.window.accept(counter)
+        session.accept(counter)
         first, session.proved = not session.proved, True
         latest = max(one.until for one in self.inbound.values() if one.proved)
-        newest = session.window.next == counter + 1 and session.until >= latest - SAME_AGE
+        newest = session.newest == counter and session.until >= latest - SAME_AGE
         self.last_heard = self.network.now
         if newest:
             self.peer = source

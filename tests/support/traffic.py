@@ -132,7 +132,7 @@ class Wire:
     def collect(self, wanted: Callable[[bytes], bool], count: int) -> list[Seen]:
         """The next `count` frames that are `wanted`. Raises TimeoutError."""
         found: list[Seen] = []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + TIMEOUT
         while len(found) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(found)} of {count} frames came")

@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
-from tap2tap.protocols.secure.limits import Timers as Timers
 from tap2tap.protocols.secure.wire import Cipher
 
 
@@ -112,7 +111,8 @@ Action: TypeAlias = (
     | Note
 )
 
-NEVER = float("-inf")
+NEVER = float("-inf")  # times
+FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

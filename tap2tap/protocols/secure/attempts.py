@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import Send
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Send
 from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer, index_in
 from tap2tap.protocols.secure.limits import ATTEMPT_DELAYS, ATTEMPT_JITTER, COOKIE_USE, WAITING, Timers
 from tap2tap.protocols.secure.noise import KEY_LENGTH
@@ -50,10 +50,10 @@ class Attempts:
         """`offer()` makes the payload of an initiation, `random(n)` returns n unpredictable bytes."""
         self._identity, self._offer, self._random, self._timers = identity, offer, random, timers
         self._waiting: dict[int, _Waiting] = {}
-        self._cookie, self._cookie_until = NO_COOKIE, float("-inf")
+        self._cookie, self._cookie_until = NO_COOKIE, NEVER
         self._may_retry = False  # whether the attempt made last has not been repeated for a challenge yet
         self.started: float | None = None  # None: no series
-        self.due = float("inf")  # of the next attempt
+        self.due = FOREVER  # of the next attempt
         self.number = 0  # attempts made in this series
 
     def begin(self, now: float) -> None:
@@ -63,7 +63,7 @@ class Attempts:
 
     def end(self) -> None:
         """A session is proved, or there is nobody to try: forget the series and all that waits."""
-        self.started, self.due = None, float("inf")
+        self.started, self.due = None, FOREVER
         self._waiting.clear()
 
     def uses(self, index: int) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
-from tap2tap.protocols.secure.actions import Action, Note, Send, SendKeepalive, Status, Traffic
+from tap2tap.protocols.secure.actions import NEVER, Action, Note, Send, SendKeepalive, Status, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.handshake import Identity, Offer
 from tap2tap.protocols.secure.limits import PATIENCE, REKEY_JITTER, Timers
@@ -63,7 +63,7 @@ class Link:
         self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
-        self._ticked = float("-inf")
+        self._ticked = NEVER
         self._last_handshake: float | None = None
         self._todo: list[Action] = []
 

@@ -8,8 +8,6 @@ import hashlib
 import hmac
 from typing import Final
 
-from tap2tap.protocols.secure.limits import WAITING as WAITING
-
 MAC_LENGTH: Final = 16
 
 

@@ -6,11 +6,9 @@ nothing to say answers with a keepalive after a while in any case, so that frame
 """
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import NEVER, Action, PeerDown, PeerMoved, PeerUp, Traffic
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, PeerDown, PeerMoved, PeerUp, Traffic
 from tap2tap.protocols.secure.limits import DEAD_GRACE, DEAD_INTERVALS, Timers
 from tap2tap.protocols.secure.states import PEER, PeerEvent, PeerState
-
-FOREVER = float("inf")
 
 
 class Presence:
@@ -91,7 +89,7 @@ class Presence:
             return []
         if not has_session and now >= self._session_until:
             event = PeerEvent.NO_SESSION
-        elif self.interval and now - self.heard >= self.dead_after:
+        elif self._interval and now - self.heard >= DEAD_INTERVALS * self._interval + DEAD_GRACE:
             event = PeerEvent.SILENT
         elif trying_since is not None and self.is_in_vain(now, trying_since, self._timers.give_up):
             event = PeerEvent.NO_ANSWER
@@ -125,7 +123,7 @@ class Presence:
         """Tell whether silence suggests that the peer has lost the session."""
         if now - self._unanswered_since >= self._timers.unanswered:
             return True
-        return bool(self.interval) and now - self.heard >= self.interval + self._timers.late_keepalive
+        return bool(self._interval) and now - self.heard >= self._interval + self._timers.late_keepalive
 
     @property
     def up(self) -> bool:
@@ -133,14 +131,9 @@ class Presence:
         return self.state is PeerState.UP
 
     @property
-    def interval(self) -> int:
+    def _interval(self) -> int:
         """The longest that either end may stay silent, in seconds; 0 if it may for ever."""
         return max(self._keepalive, self._peer_keepalive)
-
-    @property
-    def dead_after(self) -> float:
-        """Seconds of silence that mean the peer is gone: two keepalives lost, and some."""
-        return DEAD_INTERVALS * self.interval + DEAD_GRACE
 
     def keepalive_due(self) -> float:
         """Return when a keepalive is to be sent."""

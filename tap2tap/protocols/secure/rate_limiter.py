@@ -21,18 +21,17 @@ from tap2tap.protocols.secure.recent import Seen
 
 
 class TokenBucket:
-    """`burst` at once, `rate` a second in the long run."""
+    """HANDSHAKE_BURST at once, HANDSHAKES_PER_SECOND in the long run."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_at", "_tokens")
 
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens = burst
-        self._at = float("-inf")  # of the last call
+    def __init__(self) -> None:
+        self._tokens = HANDSHAKE_BURST
+        self._at = 0.0  # of the last call
 
     def take(self, now: float) -> bool:
         """Take one token, if there is one."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._tokens = min(HANDSHAKE_BURST, self._tokens + max(0.0, now - self._at) * HANDSHAKES_PER_SECOND)
         self._at = now
         if self._tokens < 1:
             return False
@@ -53,12 +52,20 @@ class Verdict(Enum):
 class RateLimiter:
     """Decides about initiations. `random(n)` returns n unpredictable bytes."""
 
-    __slots__ = ("_cookie", "_cookie_at", "_cookie_before", "_fresh", "_fresh_seen", "_random", "_seen", "_strange")
+    __slots__ = (
+        "_budget",
+        "_cookie",
+        "_cookie_at",
+        "_cookie_before",
+        "_fresh_budget",
+        "_fresh_seen",
+        "_random",
+        "_seen",
+    )
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
-        self._strange = TokenBucket(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST)
-        self._fresh = TokenBucket(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST)
+        self._budget, self._fresh_budget = TokenBucket(), TokenBucket()
         self._seen, self._fresh_seen = Seen(), Seen()
         self._cookie = self._cookie_before = NO_COOKIE
         self._cookie_at = float("-inf")
@@ -72,10 +79,10 @@ class RateLimiter:
         if self._is_fresh(now, cookie_in(initiation)):
             if not self._fresh_seen.add(mac):
                 return Verdict.REPLAYED
-            return Verdict.ANSWER_FRESH if self._fresh.take(now) else Verdict.BUSY
+            return Verdict.ANSWER_FRESH if self._fresh_budget.take(now) else Verdict.BUSY
         if not self._seen.add(mac):
             return Verdict.REPLAYED
-        return Verdict.ANSWER if room and self._strange.take(now) else Verdict.CHALLENGE
+        return Verdict.ANSWER if room and self._budget.take(now) else Verdict.CHALLENGE
 
     def cookie(self, now: float) -> bytes:
         """Return the cookie to give out now."""

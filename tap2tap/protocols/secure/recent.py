@@ -26,9 +26,6 @@ class Seen:
     def __contains__(self, thing: bytes) -> bool:
         return thing in self._order
 
-    def __len__(self) -> int:
-        return len(self._order)
-
 
 class Sparingly:
     """Lets each kind of log line through once in `interval` seconds. Kinds are constants, so few."""

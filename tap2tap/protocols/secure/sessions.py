@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import Action, CloseReceive, OpenReceive, StopSending, UseForSending
+from tap2tap.protocols.secure.actions import FOREVER, Action, CloseReceive, OpenReceive, StopSending, UseForSending
 from tap2tap.protocols.secure.handshake import SessionKeys
 from tap2tap.protocols.secure.limits import (
     CONTROL_COUNTERS,
@@ -31,9 +31,8 @@ ROOM: Final = {
     SessionState.ANSWERED: ROOM_ANSWERED,
     SessionState.ANSWERED_FRESH: ROOM_ANSWERED_FRESH,
     SessionState.STARTED: ROOM_STARTED,
-    SessionState.PROVED: ROOM_PROVED - 1,  # whenever one comes to this state, there is a current one beside it
+    SessionState.PROVED: ROOM_PROVED - 1,  # the current one has a place, too
 }
-FOREVER: Final = float("inf")
 
 
 @dataclass(slots=True, eq=False)

@@ -7,9 +7,9 @@ import socket
 from typing import Final, Protocol
 
 from tap2tap.counters import Slot
-from tap2tap.device import ETHERNET_HEADER, VLAN_TAGS
 from tap2tap.protocols.secure.mailbox import WorkerEnd
 from tap2tap.workers.arena import Arena
+from tap2tap.workers.stages.lengths import LengthFilter, longest_frame
 from tap2tap.workers.stages.peer import PeerFilter
 from tap2tap.workers.stages.plain import PlainOpen, PlainSeal
 from tap2tap.workers.stages.secure.open import SecureOpen
@@ -56,11 +56,6 @@ class Open(Protocol):
         """Do what there is to do while nothing comes; called once a second then."""
 
 
-def longest_frame(mtu: int) -> int:
-    """Bytes of a full frame with two VLAN tags on an interface of that MTU."""
-    return mtu + ETHERNET_HEADER + VLAN_TAGS
-
-
 def sealer(cable: Cable, arena: Arena, room: int, channel: socket.socket | None) -> Seal:
     """Make the outbound worker's stage. KEEPALIVE_AREA bytes at `room` of the arena are its own."""
     if channel is not None:
@@ -70,8 +65,9 @@ def sealer(cable: Cable, arena: Arena, room: int, channel: socket.socket | None)
 
 def opener(cable: Cable, arena: Arena, channel: socket.socket | None) -> Open:
     """Make the inbound worker's stage."""
-    slots, family, longest = cable.memory.slots, cable.sock.family, longest_frame(cable.mtu)
+    slots, counts, family = cable.memory.slots, cable.memory.inbound, cable.sock.family
+    lengths = LengthFilter(longest_frame(cable.mtu), counts)
     if channel is not None:
-        return SecureOpen(cable.memory, WorkerEnd(channel, cable.memory.inbound), family, arena, longest)
+        return SecureOpen(cable.memory, WorkerEnd(channel, counts), family, arena, lengths)
     peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.remote is not None)
-    return PlainOpen(cable.memory.inbound, peers, longest)
+    return PlainOpen(counts, peers, lengths)

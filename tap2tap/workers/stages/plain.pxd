@@ -1,3 +1,4 @@
+from tap2tap.workers.stages.lengths cimport LengthFilter
 from tap2tap.workers.stages.peer cimport PeerFilter
 from tap2tap.workers.train cimport Train
 
@@ -16,7 +17,7 @@ cdef class PlainSeal:
 cdef class PlainOpen:
     cdef unsigned long long[::1] _counts
     cdef PeerFilter _peers
-    cdef Py_ssize_t _longest
+    cdef LengthFilter _lengths
 
     cpdef bint open(self, Train train, Train frames, bytes source) except -1
     cpdef idle(self)

@@ -2,7 +2,7 @@
 
 from tap2tap import clock
 from tap2tap.counters import Count, Counts, Drop
-from tap2tap.workers.stages.fit import fits
+from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import PeerFilter
 from tap2tap.workers.train import Train
 
@@ -22,7 +22,7 @@ class PlainSeal:
         self._room = room
         self._keepalive = Keepalive(keepalive)
 
-    def seal(self, train: Train) -> bool:
+    def seal(self, train: Train) -> bool:  # noqa: ARG002  (the contract)
         """Leave the train as it is."""
         return True
 
@@ -36,12 +36,12 @@ class PlainSeal:
 
 
 class PlainOpen:
-    """The inbound stage: who may come in is all there is to decide. `longest` is in bytes of a frame."""
+    """The inbound stage: who may come in is all there is to decide."""
 
-    def __init__(self, counts: Counts, peers: PeerFilter, longest: int) -> None:
+    def __init__(self, counts: Counts, peers: PeerFilter, lengths: LengthFilter) -> None:
         self._counts = counts
         self._peers = peers
-        self._longest = longest
+        self._lengths = lengths
 
     def open(self, train: Train, frames: Train, source: bytes) -> bool:
         """Take all frames of `train` when it comes from the peer."""
@@ -52,7 +52,7 @@ class PlainOpen:
         frames.count, frames.vouched = count, False
         train.count = 0
         empty = not train.size
-        if not empty and not fits(frames, self._longest, self._counts):
+        if not empty and not self._lengths.keep(frames):
             return False
         if not self._peers.admits(source, clock.now_ns()):
             self._counts[STRANGER] += frames.count

@@ -1,6 +1,6 @@
 """Datagrams of the handshake on their way to the link: what the peer did not make costs one hash and goes no further.
 
-So whoever lacks the keys can neither keep the supervisor busy nor crowd genuine handshakes out of the way there.
+So whoever lacks the keys can neither keep the link process busy nor crowd genuine handshakes out of the way there.
 """
 
 from collections import deque
@@ -8,7 +8,8 @@ from collections import deque
 from tap2tap import clock, log
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.endpoint import from_raw
-from tap2tap.protocols.secure.mac import MAC_LENGTH, WAITING, matches
+from tap2tap.protocols.secure.limits import WAITING
+from tap2tap.protocols.secure.mac import MAC_LENGTH, matches
 from tap2tap.protocols.secure.mailbox import Order, Task, WorkerEnd
 from tap2tap.protocols.secure.recent import Seen, Sparingly
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response

@@ -1,4 +1,5 @@
 from tap2tap.workers.arena cimport Arena
+from tap2tap.workers.stages.lengths cimport LengthFilter
 from tap2tap.workers.stages.peer cimport Address
 from tap2tap.workers.stages.secure.sessions cimport Session, Sessions
 from tap2tap.workers.train cimport Train
@@ -12,7 +13,7 @@ cdef class SecureOpen:
     cdef unsigned long long[::1] _slots, _counts
     cdef object _memory, _channel, _handshakes
     cdef Arena _arena
-    cdef Py_ssize_t _longest
+    cdef LengthFilter _lengths
     cdef Sessions _sessions
     cdef Address _peer
     cdef long long _now

@@ -19,7 +19,7 @@ from tap2tap.protocols.secure.wire import (
     TYPE_INITIATION,
 )
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.stages.fit import fits
+from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import Address
 from tap2tap.workers.stages.secure.handshakes import Handshakes
 from tap2tap.workers.stages.secure.sessions import Session, Sessions
@@ -36,14 +36,14 @@ SAME_AGE_NS = int(SAME_AGE * 1e9)
 
 
 class SecureOpen:
-    """The inbound stage: authentic, fresh datagrams of the sessions that the link opened. `longest`: bytes of a frame."""
+    """The inbound stage: authentic, fresh datagrams of open sessions."""
 
-    def __init__(self, memory: Memory, channel: WorkerEnd, family: int, arena: Arena, longest: int) -> None:
+    def __init__(self, memory: Memory, channel: WorkerEnd, family: int, arena: Arena, lengths: LengthFilter) -> None:
         self._memory = memory
         self._slots, self._counts = memory.slots, memory.inbound
         self._channel = channel
         self._arena = arena
-        self._longest = longest
+        self._lengths = lengths
         self._handshakes = Handshakes(channel, memory.inbound)
         self._sessions = Sessions(memory.inbound)
         self._peer = Address(memory.slots, Slot.PEER, family)
@@ -60,7 +60,7 @@ class SecureOpen:
         while train.count and not frames.count:
             self._begin(train, frames, source)
             if frames.count:
-                fits(frames, self._longest, self._counts)
+                self._lengths.keep(frames)
         return frames.count > 0
 
     def idle(self) -> None:
@@ -82,7 +82,7 @@ class SecureOpen:
         else:
             word = self._arena.load32le(train.at)
             kind = word & 0xFF
-            if kind == TYPE_DATA or kind == TYPE_DATA_VOUCHED:
+            if kind in (TYPE_DATA, TYPE_DATA_VOUCHED):
                 session = self._sessions.find(word >> 8, self._now)
             if session is not None:
                 self._run(session, word, train, frames, source)
@@ -95,7 +95,7 @@ class SecureOpen:
         train.count -= count
 
     def _run(self, session: Session, word: int, train: Train, frames: Train, source: bytes) -> None:
-        """Open the datagrams that begin with `word`, type and index, up to the first that is not followed by a frame."""
+        """Open datagrams that begin with `word`, type and index, until a frame is not followed by another."""
         arena, aead, window, counts = self._arena, session.aead, session.window, self._counts
         before = window.next
         heard = control = False

@@ -10,7 +10,7 @@ from tap2tap.workers.stages.secure.replay import ReplayWindow
 class Session:
     """A session that is accepted before `until`, nanoseconds of the clock.
 
-    `slot` holds the counter behind the newest that was accepted. `proved`: the link knows that something authentic came.
+    `slot` holds the counter behind the newest that was accepted. `proved`: the link knows of a proof.
     """
 
     def __init__(self, order: Order, start: int) -> None:

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tap2tap.protocols.secure.mac import MAC_LENGTH, WAITING
+from tap2tap.protocols.secure.limits import WAITING
+from tap2tap.protocols.secure.mac import MAC_LENGTH
 from tap2tap.protocols.secure.mailbox import Handshake, Order, Task
 from tests.support.pair import THERE, Pair, challenge, initiation, numbered, pair, response
 
@@ -12,7 +13,7 @@ OTHER_KEY = bytes(32)
 
 
 def passed(both: Pair) -> list[bytes]:
-    """What has reached the supervisor."""
+    """What has reached the link."""
     found: list[bytes] = []
     while notices := list(both.into.notices()):
         found += [each.datagram for each in notices if isinstance(each, Handshake)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap.endpoint import Endpoint, from_raw, load, store
-from tap2tap.workers.peer import SILENCE, Address, Doorkeeper
+from tap2tap.workers.stages.peer import SILENCE, Address, PeerFilter
 
 AT, HEARD = 1, 6
 INET, INET6 = socket.AF_INET, socket.AF_INET6
@@ -31,72 +31,72 @@ def slots() -> memoryview:
     return memoryview(bytearray(8 * 8)).cast("Q")
 
 
-def server(block: memoryview, family: int = INET) -> Doorkeeper:
-    """The doorkeeper of a tunnel without --remote."""
-    return Doorkeeper(block, AT, HEARD, family, fixed=False)
+def server(block: memoryview, family: int = INET) -> PeerFilter:
+    """The filter of a tunnel without --remote."""
+    return PeerFilter(block, AT, HEARD, family, fixed=False)
 
 
-def client(block: memoryview, remote: bytes, family: int = INET) -> Doorkeeper:
-    """The doorkeeper of a tunnel with --remote."""
+def client(block: memoryview, remote: bytes, family: int = INET) -> PeerFilter:
+    """The filter of a tunnel with --remote."""
     store(block, AT, from_raw(remote))
-    return Doorkeeper(block, AT, HEARD, family, fixed=True)
+    return PeerFilter(block, AT, HEARD, family, fixed=True)
 
 
 def test_a_client_admits_its_remote_only_and_for_ever() -> None:
     block = slots()
-    door = client(block, ALICE)
+    peers = client(block, ALICE)
     for now in (0, 1, 3600 * SECOND):
-        assert not door.admits(MALLORY, now)
-        assert not door.admits(OTHER_PORT, now)
+        assert not peers.admits(MALLORY, now)
+        assert not peers.admits(OTHER_PORT, now)
         assert load(block, AT) == from_raw(ALICE)
-    assert door.admits(ALICE, 7200 * SECOND)
+    assert peers.admits(ALICE, 7200 * SECOND)
 
 
 def test_a_server_knows_nobody_until_the_first_one_calls() -> None:
     block = slots()
-    door = server(block)
+    peers = server(block)
     assert load(block, AT) is None
-    assert door.admits(ALICE, 5 * SECOND)
+    assert peers.admits(ALICE, 5 * SECOND)
     assert load(block, AT) == from_raw(ALICE)
 
 
 @pytest.mark.parametrize("forger", [MALLORY, OTHER_PORT])
 def test_a_stranger_cannot_steal_a_live_tunnel(forger: bytes) -> None:
     block = slots()
-    door = server(block)
+    peers = server(block)
     now = 0
     for _ in range(10):
         now += SILENCE - 1
-        assert door.admits(ALICE, now)
-        assert not door.admits(forger, now + SILENCE - 1)
+        assert peers.admits(ALICE, now)
+        assert not peers.admits(forger, now + SILENCE - 1)
         assert load(block, AT) == from_raw(ALICE)
 
 
 def test_after_thirty_seconds_of_silence_another_may_take_the_place() -> None:
     assert SILENCE == 30 * SECOND
     block = slots()
-    door = server(block)
-    assert door.admits(ALICE, SECOND)
-    assert door.admits(MALLORY, SECOND + SILENCE)
+    peers = server(block)
+    assert peers.admits(ALICE, SECOND)
+    assert peers.admits(MALLORY, SECOND + SILENCE)
     assert load(block, AT) == from_raw(MALLORY)
-    assert not door.admits(ALICE, SECOND + SILENCE + 1)
+    assert not peers.admits(ALICE, SECOND + SILENCE + 1)
 
 
 def test_a_refused_stranger_does_not_count_as_a_word_from_the_peer() -> None:
     block = slots()
-    door = server(block)
-    door.admits(ALICE, 0)
-    assert not door.admits(MALLORY, SILENCE - 1)
-    assert door.admits(MALLORY, SILENCE)
+    peers = server(block)
+    peers.admits(ALICE, 0)
+    assert not peers.admits(MALLORY, SILENCE - 1)
+    assert peers.admits(MALLORY, SILENCE)
 
 
 def test_the_block_says_when_the_peer_was_heard_last() -> None:
     block = slots()
-    door = server(block)
-    door.admits(ALICE, 7)
-    door.admits(MALLORY, 8)
+    peers = server(block)
+    peers.admits(ALICE, 7)
+    peers.admits(MALLORY, 8)
     assert block[HEARD] == 7
-    door.admits(ALICE, 9)
+    peers.admits(ALICE, 9)
     assert block[HEARD] == 9
 
 
@@ -126,13 +126,13 @@ def test_a_client_on_an_ipv6_socket_knows_its_remote_in_ipv4() -> None:
 @given(st.lists(st.tuples(st.sampled_from([ALICE, MALLORY, OTHER_PORT]), st.integers(0, 2 * SILENCE))))
 def test_no_sequence_of_callers_moves_a_server_within_thirty_seconds(calls: list[tuple[bytes, int]]) -> None:
     block = slots()
-    door = server(block)
+    peers = server(block)
     peer: bytes | None = None
     now = heard = 0
     for source, pause in calls:
         now += pause
         expected = peer is None or source == peer or now - heard >= SILENCE
-        assert door.admits(source, now) == expected
+        assert peers.admits(source, now) == expected
         if expected:
             peer, heard = source, now
         assert load(block, AT) == (from_raw(peer) if peer else None)
@@ -148,10 +148,10 @@ def test_there_is_nowhere_to_send_until_a_peer_is_known() -> None:
 
 def test_frames_follow_the_peer_when_it_moves() -> None:
     block = slots()
-    door, address = server(block), Address(block, AT, INET)
-    door.admits(ALICE, 0)
+    peers, address = server(block), Address(block, AT, INET)
+    peers.admits(ALICE, 0)
     assert address.current() == ALICE
-    door.admits(MALLORY, SILENCE)
+    peers.admits(MALLORY, SILENCE)
     assert address.current() == MALLORY
 
 
