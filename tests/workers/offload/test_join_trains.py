@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import frames
-from tests.support.frames import Flow
+from tests.support.frames import ACK, PSH, Flow
 from tests.support.joining import BULK, check, counts, join, make
 
 
@@ -23,7 +23,7 @@ def test_a_super_frame_fits_into_an_ip_packet() -> None:
 def test_interleaved_flows_are_joined_by_runs() -> None:
     cut: list[bytes] = []
     for port, version, tcp in ((1, 4, True), (2, 4, True), (3, 4, False), (4, 6, True)):
-        flow = Flow(version=version, tcp=tcp, ports=(port, port), options=b"\1" * 12)
+        flow = Flow(version=version, tcp=tcp, ports=(port, port), options=b"\1" * 12, flags=ACK | PSH)
         cut += make(flow, 8, 200 - flow.hl)
     written = join(cut)
     check(cut, written)

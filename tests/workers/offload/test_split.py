@@ -70,6 +70,7 @@ def test_segments_are_those_of_the_reference(flow: Flow, payload: bytes, mss: in
 @example(Flow(), frames.payload(62000), 62000, (8, 24))
 @example(Flow(), frames.payload(64 * 400 + 1), 400, (0, 0))
 @example(Flow(tcp=False), frames.payload(60001), 30000, (100, 128))
+@example(Flow(tcp=False), frames.payload(65480), 65480, (8, 24))  # alone beyond the limit
 def test_trains_stay_within_the_limits(flow: Flow, payload: bytes, mss: int, around: tuple[int, int]) -> None:
     front, overhead = around
     split = Split(*frames.super_frame(flow, payload, mss), front=front, overhead=overhead)
@@ -132,6 +133,7 @@ def header_with(flow: Flow = Flow(), **other: int) -> bytes:  # noqa: B008
         header_with(kind=3),
         header_with(kind=255),
         header_with(start=30),
+        header_with(start=30, offset=20),
         header_with(start=65535),
         header_with(offset=6),
         header_with(offset=65535),
@@ -162,13 +164,16 @@ def test_endless_extension_headers_are_malformed() -> None:
         assert Split(*frames.super_frame(flow, bytes(1000), 100)).malformed == 1
 
 
-@pytest.mark.parametrize("length", [ROOM - 1, ROOM])
-@pytest.mark.parametrize("mss", [1, 65535])
+@pytest.mark.parametrize("length", [ROOM - 1, ROOM, ROOM + 1])
+@pytest.mark.parametrize("mss", [2, 65535])
 def test_the_longest_read_stays_in_its_area(length: int, mss: int) -> None:
     flow = Flow(tags=((0x8100, 1),) * 8, version=6, extensions=((60, bytes(870)),))
     header, frame = frames.super_frame(flow, bytes(60000), mss)
     split = Split(header, frame + bytes(length - len(frame)), front=100, overhead=128)
-    assert len(split.frames) + split.malformed == 1 + (mss == 1) * (length - flow.hl - 1)
+    if mss == 2 and length <= ROOM:
+        assert len(split.frames) == -(-(length - flow.hl) // mss)
+    else:
+        assert split.malformed == 1
 
 
 @given(st.binary(min_size=10, max_size=10), st.binary(max_size=300))
