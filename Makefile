@@ -8,7 +8,7 @@ COMPILED := setup.py $(shell find tap2tap -name '*.pxd' -o -name '*.pyx') $(pats
 UID := $(shell stat -c %u .)
 ifeq ($(shell id -u)$(filter-out 0,$(UID)),0$(UID))
 AS_OWNER := setpriv --reuid=$(UID) --regid=$(shell stat -c %g .) --clear-groups \
-	env HOME=$(shell getent passwd $(UID) | cut -d: -f6)
+	env HOME=$(or $(shell getent passwd $(UID) | cut -d: -f6),/nonexistent)
 endif
 PIP := $(AS_OWNER) $(BIN)/pip --quiet --quiet --disable-pip-version-check
 MAY_BUILD := @$(AS_OWNER) test -w $(firstword $(wildcard .venv) .) || { \
