@@ -1,4 +1,4 @@
-"""The counter block: one file a tunnel, from which `tap2tap stats` reads what supervisor and workers count.
+"""The counter block: one file a tunnel, from which `tap2tap stats` reads what the processes of a tunnel count.
 
 It is a copy, which the supervisor renews when the file is opened, of slots of the memory that they share
 (tap2tap.memory): nobody maps it, and nobody reads a decision back from it. So whatever happens to the file, the tunnel
@@ -6,7 +6,8 @@ does not notice. It belongs to who started the tunnel, every local user may read
 supervisor holds a POSIX lock on it for as long as it lives, which is how a reader tells a live block from one that a
 killed supervisor left behind.
 
-The file is an array of aligned 64-bit slots in the byte order of the host: a header, then one group for each worker.
+The file is an array of aligned 64-bit slots in the byte order of the host: a header, then one group for each
+of the supervisor's three children: outbound worker, inbound worker, link process (all zeros without a key).
 """
 
 import contextlib
@@ -17,22 +18,30 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterator
-from enum import IntEnum, auto
+from enum import IntEnum, StrEnum, auto
 from pathlib import Path
 from typing import NamedTuple
 
 from tap2tap import clock
 
 MAGIC = int.from_bytes(b"TAP2TAP\0", "little")
-VERSION = 2
+VERSION = 3
 FOLDER = Path("/dev/shm")  # noqa: S108  (world-writable and sticky by design: names there are random, see create)
 PREFIX, NAME = "tap2tap-", "counters"  # of the folder of a block, before its network namespace; the file in it
 
 HEADER_SLOTS = 64
-SHOWN = 64  # slots of a worker
-SLOTS = HEADER_SLOTS + 2 * SHOWN
+SHOWN = 64  # slots of a child
+SLOTS = HEADER_SLOTS + 3 * SHOWN
 
 PATIENCE = 0.1  # seconds that a reader waits until the supervisor has renewed the block
+
+
+class Role(StrEnum):
+    """The children of a supervisor that it replaces when they die, in the order of their groups."""
+
+    OUTBOUND = "outbound"
+    INBOUND = "inbound"
+    LINK = "link"
 
 
 class Slot:
@@ -50,7 +59,7 @@ class Slot:
     LOCAL = 10  # an endpoint of 4 slots
     PEER = 14  # an endpoint of 4 slots; the inbound worker writes it in server mode
     PEER_HEARD = 18  # CLOCK_BOOTTIME, ns; 0 is never; the inbound worker writes it
-    LINK = 19  # a Link
+    LINK = 19  # a Link; this and what follows to REKEYS the link process writes
     CIPHER = 20  # of the session in use; 0 is none
     HANDSHAKE = 21  # CLOCK_BOOTTIME, ns, of the session in use; 0 is never
     REKEYS = 22
@@ -75,12 +84,12 @@ class Link(IntEnum):
 
 
 class Count:
-    """Slots of a worker's group. The supervisor writes the first ones, the worker the others."""
+    """Slots of a child's group. The supervisor writes the first ones, the child the others; the link has no more."""
 
     PID = 0
     CPU = 1  # the CPU number plus one; 0 is not pinned
     RESTARTS = 2
-    BEAT = 3  # goes up whenever the worker comes round its loop and has nothing to do
+    BEAT = 3  # goes up whenever the child comes round its loop and has nothing to do
     FRAMES = 4  # Ethernet frames as they crossed the tap
     BYTES = 5  # of those frames
     DATAGRAMS = 6  # that crossed the socket, keepalives and dropped ones included
@@ -111,7 +120,7 @@ class Drop(IntEnum):
     OTHER = auto()
 
 
-Counts = memoryview  # of format "Q": the group of one worker
+Counts = memoryview  # of format "Q": the group of one child
 
 
 class Reading(NamedTuple):
@@ -129,7 +138,12 @@ class Reading(NamedTuple):
     @property
     def inbound(self) -> Counts:
         """The group of the inbound worker."""
-        return self.slots[HEADER_SLOTS + SHOWN :]
+        return self.slots[HEADER_SLOTS + SHOWN : HEADER_SLOTS + 2 * SHOWN]
+
+    @property
+    def link(self) -> Counts:
+        """The group of the link process."""
+        return self.slots[HEADER_SLOTS + 2 * SHOWN :]
 
 
 class Block:

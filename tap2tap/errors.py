@@ -6,7 +6,7 @@ USAGE = 2
 NO_PERMISSION = 4
 NO_TUNNEL = 7
 
-# Exit codes of a worker that ask the supervisor to end the program: no successor could do better.
+# Exit codes of a child that ask the supervisor to end the program: no successor could do better.
 CANNOT_START = 70
 TAP_GONE = 71
 
@@ -25,6 +25,10 @@ class UsageError(Tap2tapError):
 
 class StartError(Tap2tapError):
     """The tunnel cannot run on this machine as it is."""
+
+
+class TapGoneError(StartError):
+    """The tap device was deleted: no worker could go on."""
 
 
 class NoPermissionError(StartError):

@@ -12,21 +12,19 @@ import base64
 import binascii
 import os
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tap2tap.errors import UsageError
-from tap2tap.numbers import whole_number
-from tap2tap.privileges import MAX_ID
+from tap2tap.keyfile import open_key_file, read_key_file
 
 KEY_LENGTH: Final = 32  # bytes, of each of the three
 NO_PSK: Final = bytes(KEY_LENGTH)  # as WireGuard has it: no pre-shared key is the zero key
 PRIME: Final = 2**255 - 19  # a public key is a number below it (RFC 7748, section 5)
-MAX_FILE: Final = 4096  # bytes; a key file has a few hundred
 
 _FIELDS: Final = ("private", "peer", "psk")
 
@@ -47,7 +45,7 @@ class CableKeys:
 
 def public_key(private: bytes) -> bytes:
     """Compute the X25519 public key of a private key, both 32 bytes (RFC 7748)."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def encode(key: bytes) -> str:
@@ -78,7 +76,7 @@ def read_keys(path: str | os.PathLike[str]) -> CableKeys:
     """Read a key file, all of it or not at all.
 
     Raises UsageError, with a line that says what to do, for a file that is absent, that others can read, or whose
-    contents cannot be one end of a cable.
+    contents cannot be one end of a cable; NoPermissionError for one that may not be opened.
     """
     return parse_keys(_read_private_file(path), os.fspath(path))
 
@@ -146,43 +144,11 @@ def write_private_file(path: str | os.PathLike[str], text: str) -> None:
 
 
 def _read_private_file(path: str | os.PathLike[str]) -> str:
-    name = os.fspath(path)
+    descriptor = open_key_file(path)
     try:
-        # O_NONBLOCK: a FIFO must not hang us before we can refuse it. Links are followed: what counts is the file.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
-        raise UsageError(f"{name}: no such key file; 'tap2tap genkey' makes one") from None
-    except OSError as error:
-        raise UsageError(f"{name}: cannot be opened: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{name}: not a regular file, so not a key file")
-        if status.st_uid not in (0, os.geteuid(), _sudo_uid()):
-            raise UsageError(f"{name}: belongs to another user, who could change it; chown it to yourself or to root")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise UsageError(f"{name}: others can get at this key file; run 'chmod 600 {name}'")
-        data = os.read(descriptor, MAX_FILE + 1)  # of a regular file, so not less than there is
-    except OSError as error:
-        raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
+        return read_key_file(descriptor, os.fspath(path))
     finally:
         os.close(descriptor)
-    if len(data) > MAX_FILE:
-        raise UsageError(f"{name}: too long for a key file")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{name}: not a text file, so not a key file") from None
-
-
-def _sudo_uid() -> int:
-    """Who runs this by sudo, as 'tap2tap genkey' as oneself and 'sudo tap2tap' is the common way; 0 if nobody does.
-
-    It is the environment that says so. Whoever sets that of a process of root decides about more than key files.
-    """
-    if os.geteuid() != 0:
-        return 0
-    return whole_number(os.environ.get("SUDO_UID", ""), MAX_ID) or 0
 
 
 def _parse_fields(text: str, name: str) -> dict[str, str]:

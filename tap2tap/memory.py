@@ -1,9 +1,9 @@
-"""The memory that supervisor and workers share: what decides, and what is counted.
+"""The memory that the supervisor and its children share: what decides, and what is counted.
 
 It is anonymous and shared by fork alone: no other process can open it, whatever its uid. It is an array of aligned
-64-bit slots, a header and then one group for each worker; each group's private slots lie behind those that are shown
-(tap2tap.counters). Every slot has one writer at a time, so no lock is needed: a store through `memoryview.cast("Q")`
-is one aligned 8-byte write.
+64-bit slots, a header and then one group for each child in the order of counters.Role; each group's private slots lie
+behind those that are shown (tap2tap.counters). Every slot has one writer at a time, so no lock is needed: a store
+through `memoryview.cast("Q")` is one aligned 8-byte write.
 """
 
 import mmap
@@ -11,17 +11,23 @@ from typing import NamedTuple
 
 from tap2tap.counters import HEADER_SLOTS, MAGIC, SHOWN, SLOTS, VERSION, Counts, Slot
 
-GROUP = 2 * SHOWN  # slots of a worker: those that are shown, and the private ones
-SIZE = (HEADER_SLOTS + 2 * GROUP) * 8  # bytes
-SESSIONS = 32  # that may be open at a time, with room to spare
+# Sessions that may be open at a time. A link process has 24 at the most (ROOM_* in protocols.secure.limits). A killed
+# one leaves as many behind, which the workers keep until their time is over, and which its successor does not know:
+# so there are slots for two of them, and one that dies again and again takes over those that end soonest.
+SESSIONS = 64
 
 
 class Private:
     """Slots of a worker's group that are never shown."""
 
-    MAIL = SHOWN  # goes up with every order of the supervisor, who writes it
+    MAIL = SHOWN  # goes up with every order of the link process, which writes it
     LATEST = MAIL + 1  # inbound: when the last session ends on which anything authentic came, ns of the clock
-    SESSION = SHOWN + 32  # the first of SESSIONS: behind the newest counter of a session; the supervisor begins each
+    SESSION = 2 * SHOWN  # the first of SESSIONS: behind the newest counter of a session; the link process begins each
+    END = SESSION + SESSIONS  # the first of SESSIONS: when that session is over, ns of the clock; the link process's
+
+
+GROUP = Private.END + SESSIONS  # slots of a child: those that are shown, and the private ones
+SIZE = (HEADER_SLOTS + 3 * GROUP) * 8  # bytes
 
 
 class Memory(NamedTuple):
@@ -32,19 +38,29 @@ class Memory(NamedTuple):
     @property
     def outbound(self) -> Counts:
         """The group of the outbound worker."""
-        return self.slots[HEADER_SLOTS : HEADER_SLOTS + GROUP]
+        return self._group(0)
 
     @property
     def inbound(self) -> Counts:
         """The group of the inbound worker."""
-        return self.slots[HEADER_SLOTS + GROUP :]
+        return self._group(1)
+
+    @property
+    def link(self) -> Counts:
+        """The group of the link process."""
+        return self._group(2)
+
+    def _group(self, number: int) -> Counts:
+        at = HEADER_SLOTS + number * GROUP
+        return self.slots[at : at + GROUP]
 
     def shown(self) -> memoryview:
         """A copy of what is shown: SLOTS slots, laid out as the counter block has them."""
         copy = memoryview(bytearray(SLOTS * 8)).cast("Q")
         copy[:HEADER_SLOTS] = self.slots[:HEADER_SLOTS]
-        copy[HEADER_SLOTS : HEADER_SLOTS + SHOWN] = self.outbound[:SHOWN]
-        copy[HEADER_SLOTS + SHOWN :] = self.inbound[:SHOWN]
+        for number, group in enumerate((self.outbound, self.inbound, self.link)):
+            at = HEADER_SLOTS + number * SHOWN
+            copy[at : at + SHOWN] = group[:SHOWN]
         return copy
 
 

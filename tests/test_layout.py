@@ -22,11 +22,11 @@ TOP = {"__main__", "cli", "commands", "demo"}
 
 
 def layer(module: str) -> int:
-    """The height of a module: commands 3, supervisor 2, workers 1, what is shared 0."""
+    """The height of a module: commands 3, supervisor 2, workers and link process 1, what is shared 0."""
     _, _, name = module.partition(".")
     if name.startswith("supervisor"):
         return 2
-    if name.startswith("workers"):
+    if name.partition(".")[0] in ("workers", "link"):
         return 1
     return 3 if name.partition(".")[0] in TOP else 0
 
@@ -55,6 +55,25 @@ def test_the_arrow_points_from_cli_to_supervisor_to_workers_to_what_is_shared() 
         if other.startswith("tap2tap.") and layer(other) > layer(module)
     ]
     assert not back
+
+
+def test_workers_and_link_process_know_nothing_of_one_another() -> None:
+    planes = {"tap2tap.workers", "tap2tap.link"}
+    across = [
+        f"{module} imports {other}"
+        for module, path in MODULES.items()
+        for other in imports(path)
+        for plane in planes
+        if module.startswith(plane) and other.startswith(tuple(planes - {plane}))
+    ]
+    assert not across
+
+
+def test_the_supervisor_loads_nothing_that_computes_with_keys() -> None:
+    code = "import sys, tap2tap.cli, tap2tap.supervisor.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "tap2tap.link.messages" in loaded
+    assert not {"tap2tap.keys", "tap2tap.link.life", "tap2tap.protocols.secure.link", "cryptography"} & {*loaded}
 
 
 def test_no_worker_loads_what_only_the_control_plane_needs() -> None:
@@ -108,7 +127,7 @@ def test_workers_load_nothing_of_handshakes_and_key_files() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     secure = "tap2tap.protocols.secure."
     assert {each.removeprefix(secure) for each in loaded if each.startswith(secure)} == {
-        *("wire", "replay", "mac", "mailbox", "recent"),
+        *("wire", "limits", "mac", "mailbox", "recent"),
     }
     assert "tap2tap.keys" not in loaded
     assert not [each for each in loaded if each.startswith("tap2tap.supervisor")]

@@ -10,9 +10,9 @@ from typing import Final
 
 from tap2tap.commands.arguments import Parser
 from tap2tap.errors import OK, UsageError
+from tap2tap.keyfile import MAX_FILE
 from tap2tap.keys import (
     KEY_LENGTH,
-    MAX_FILE,
     decode_private,
     encode,
     private_key_of,

@@ -5,12 +5,16 @@ from typing import Any
 Facts = dict[str, Any]
 
 
-def render(facts: Facts, before: Facts | None = None) -> str:
-    """Lay out what `stats.describe` read; with an earlier reading, rates are shown too."""
+def render(facts: Facts, before: Facts | None = None, *, where: bool = False) -> str:
+    """Lay out what `stats.describe` read; with an earlier reading, rates are shown too.
+
+    `where`: show what tells the tunnel from others of its name, in other network namespaces.
+    """
     heard = facts["peer_heard_seconds"]
     peer = facts["peer"] or "not known yet"
     lines = [
         f"interface: {facts['interface']}" + (f" (of uid {facts['uid']})" if facts["uid"] else ""),
+        *([f"  supervisor: pid {facts['pid']} in network namespace {facts['netns']}"] if where else []),
         f"  state: {facts['state']}",
         f"  mtu: {facts['mtu']}",
         f"  local endpoint: {facts['local']}",
@@ -23,6 +27,9 @@ def render(facts: Facts, before: Facts | None = None) -> str:
     for direction, title in (("outbound", "outbound: tap to UDP"), ("inbound", "inbound: UDP to tap")):
         worker = facts["workers"][direction]
         lines += ["", f"  {title}", *_worker(worker, before["workers"][direction] if before else None, seconds)]
+    if link := facts["link"]:
+        process = _process(link, before["link"] if before else None, seconds)
+        lines += ["", "  link: keys, handshakes and sessions", process, f"    restarts: {link['restarts']}"]
     return "\n".join(lines) + "\n"
 
 
@@ -37,26 +44,28 @@ def _session(session: Facts | None) -> list[str]:
     ]
 
 
+def _process(child: Facts, before: Facts | None, seconds: float) -> str:
+    """The line of one process."""
+    if child["pid"] is None:
+        return "    process: not running"
+    used = child["cpu_percent"]
+    same = before and child["pid"] == before["pid"] and None not in (child["cpu_seconds"], before["cpu_seconds"])
+    if before and same and seconds > 0:
+        used = 100 * (child["cpu_seconds"] - before["cpu_seconds"]) / seconds
+    cpu = "any CPU" if child["cpu"] is None else f"CPU {child['cpu']}"
+    usage = f", {used:.1f} % used, {size(child['memory_bytes'])} of memory" if child["memory_bytes"] is not None else ""
+    return f"    process: pid {child['pid']} on {cpu}{usage}"
+
+
 def _worker(worker: Facts, before: Facts | None, seconds: float) -> list[str]:
     def rate(key: str) -> float | None:
         return (worker[key] - before[key]) / seconds if before and seconds > 0 else None
 
-    used = worker["cpu_percent"]
-    same = before and worker["pid"] == before["pid"] and None not in (worker["cpu_seconds"], before["cpu_seconds"])
-    if before and same and seconds > 0:
-        used = 100 * (worker["cpu_seconds"] - before["cpu_seconds"]) / seconds
-    if worker["pid"] is None:
-        process = "not running"
-    else:
-        cpu = "any CPU" if worker["cpu"] is None else f"CPU {worker['cpu']}"
-        process = f"pid {worker['pid']} on {cpu}"
-        if worker["memory_bytes"] is not None:
-            process += f", {used:.1f} % used, {size(worker['memory_bytes'])} of memory"
     frames, octets, datagrams = rate("frames"), rate("bytes"), rate("datagrams")
     mean = f" in {worker['trains']} trains of {worker['datagrams'] / worker['trains']:.1f}" if worker["trains"] else ""
     super_frames = worker["super_frames"]
     lines = [
-        f"    process: {process}",
+        _process(worker, before, seconds),
         f"    frames: {worker['frames']}" + (f" ({frames:.0f}/s)" if frames is not None else ""),
         f"    bytes: {size(worker['bytes'])}" + (f" ({octets * 8 / 1e6:.1f} Mbit/s)" if octets is not None else ""),
         f"    datagrams: {worker['datagrams']}{mean}" + (f" ({datagrams:.0f}/s)" if datagrams is not None else ""),

@@ -75,7 +75,7 @@ def _show(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(tunnels, indent=None if options.watch else 2), flush=True)
         elif tunnels:
-            screen = "\n".join(render(facts, before.get(facts["pid"])) for facts in tunnels)
+            screen = "\n".join(render(facts, before.get(facts["pid"]), where=options.all) for facts in tunnels)
             print((_CLEAR if options.watch and sys.stdout.isatty() else "") + screen, end="", flush=True)
         if not tunnels:
             named = f" named {options.interface}" if options.interface else ""
@@ -117,6 +117,7 @@ def describe(block: Reading) -> Facts:
     return {
         "interface": counters.load_name(slots),
         "pid": slots[Slot.PID],
+        "netns": slots[Slot.NETNS_INODE],
         "uid": block.uid,  # of who started it, or says so
         "state": state,
         "mtu": slots[Slot.MTU],
@@ -127,6 +128,7 @@ def describe(block: Reading) -> Facts:
         "uptime_seconds": round((now - slots[Slot.STARTED]) / 1e9, 3),
         "counted_seconds": round((slots[Slot.PUBLISHED] - slots[Slot.STARTED]) / 1e9, 3),  # the uptime of the counts
         "workers": {"outbound": _worker(block.outbound), "inbound": _worker(block.inbound)},
+        "link": _child(block.link) if slots[Slot.LINK] != Link.NONE else None,
     }
 
 
@@ -143,13 +145,20 @@ def _session(slots: memoryview, now: int) -> Facts | None:
     }
 
 
-def _worker(counts: Counts) -> Facts:
+def _child(counts: Counts) -> Facts:
+    """What is known of every child of a supervisor."""
     pid, cpu = counts[Count.PID], counts[Count.CPU]
     return {
         "pid": pid or None,
         "cpu": cpu - 1 if cpu else None,
         **_process(pid),
         "restarts": counts[Count.RESTARTS],
+    }
+
+
+def _worker(counts: Counts) -> Facts:
+    return {
+        **_child(counts),
         "frames": counts[Count.FRAMES],
         "bytes": counts[Count.BYTES],
         "datagrams": counts[Count.DATAGRAMS],

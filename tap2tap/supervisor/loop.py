@@ -1,4 +1,4 @@
-"""The supervisor's loop: two workers, kept alive until a signal says that it is over."""
+"""The supervisor's loop: its children, kept alive until a signal says that it is over."""
 
 import select
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from tap2tap import clock, endpoint, log
 from tap2tap.counters import Slot
 from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
-from tap2tap.supervisor.keeper import Keeper
+from tap2tap.supervisor.link_process import LinkProcess
 from tap2tap.supervisor.publisher import Publisher
 from tap2tap.supervisor.resolver import Resolver
 from tap2tap.supervisor.signals import Signals
@@ -18,7 +18,7 @@ LOOK = 1.0  # seconds between two looks at the heartbeats
 
 
 class Watch:
-    """What the supervisor watches over: the workers, the link and the remote's name where there are such."""
+    """What the supervisor watches over: the workers, the link process and the remote's name where there are such."""
 
     def __init__(
         self,
@@ -26,15 +26,15 @@ class Watch:
         workers: Sequence[Child],
         stop: Signals,
         hooks: Hooks,
-        keeper: Keeper | None,
+        link: LinkProcess | None,
         resolver: Resolver | None,
         publisher: Publisher,
     ) -> None:
         self._cable = cable
-        self._workers = workers
+        self._children = [*workers, *([link.child] if link else [])]
         self._stop = stop
         self._hooks = hooks
-        self._keeper = keeper
+        self._link = link
         self._resolver = resolver
         self._publisher = publisher
         # Not poll(2): a limit of open files that is lowered while we run makes it fail, though they are open already.
@@ -43,16 +43,14 @@ class Watch:
         self._next_look = clock.now() + LOOK
 
     def run(self) -> None:
-        """Replace workers that die or hang, keep the link, until a stop signal comes.
+        """Replace children that die or hang until a stop signal comes.
 
-        Raises StartError when a worker says that no successor could do better.
+        Raises StartError when one says that no successor could do better.
         """
         while not self._turn():
-            for worker in self._workers:
-                worker.tend()
+            for child in self._children:
+                child.tend()
             now = clock.now()
-            if self._keeper and now >= min(self._keeper.deadline(), self._next_look):
-                self._keeper.tick()
             if now >= self._next_look:
                 self._next_look = now + LOOK
                 self._look(now)
@@ -62,11 +60,10 @@ class Watch:
     def _turn(self) -> bool:
         """Wait for something to do, and do what came over a descriptor; whether a stop signal has come."""
         due = [self._next_look, self._publisher.due]
-        due += [worker.restart_at for worker in self._workers if worker.restart_at is not None]
+        due += [child.restart_at for child in self._children if child.restart_at is not None]
         waiting = self._hooks.waiting | self._publisher.waiting
-        if self._keeper:
-            due.append(self._keeper.deadline())
-            waiting |= self._keeper.waiting
+        if self._link:
+            waiting |= self._link.waiting
         if self._resolver:
             waiting |= self._resolver.waiting
         ready = self._wait([self._stop.fd, *waiting], max(0.0, min(due) - clock.now()) + 0.001)
@@ -88,17 +85,15 @@ class Watch:
         return [fd for fd, _ in self._epoll.poll(seconds)]
 
     def _look(self, now: float) -> None:
-        for worker in self._workers:
-            if worker.hung():
-                log.warning("worker hangs, killing it", worker=worker.role)
-                worker.kill()
+        for child in self._children:
+            child.look()
         if self._resolver:
             self._resolve(self._resolver, now)
 
     def _resolve(self, resolver: Resolver, now: float) -> None:
         slots = self._cable.memory.slots
         resolver.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
-        if self._keeper:
-            self._keeper.move(resolver.known)
+        if self._link:
+            self._link.move(resolver.known)
         elif endpoint.load(slots, Slot.PEER) != resolver.known:
             endpoint.store(slots, Slot.PEER, resolver.known)

@@ -69,15 +69,17 @@ def start(
     *,
     kind: str = "process",
     title: str = "",
+    prepare: Callable[[], None] | None = None,
     identity: tuple[int, int] | None = None,
     farewell: signal.Signals = signal.SIGKILL,
 ) -> Process:
     """Fork a child that does `life` and ends with the exit code that it returns.
 
-    It has the descriptors `keep` beside the first three and no other, becomes `identity` (uid and gid) for good where
-    one is given, does not mind the stop signals (its parent sees to its end), and gets the signal `farewell` when its
-    parent dies. `role` begins its log lines, `title` is its name in ps, if not tap2tap:ROLE, and `kind` its name in the
-    line that tells of an exception. Raises OSError when the machine has no room for it.
+    It has the descriptors `keep` beside the first three and no other, does `prepare` with its parent's privileges,
+    becomes `identity` (uid and gid) for good where one is given, does not mind the stop signals (its parent sees to its
+    end), and gets the signal `farewell` when its parent dies. `role` begins its log lines, `title` is its name in ps,
+    if not tap2tap:ROLE, and `kind` its name in the line that tells of an exception. Raises OSError when the machine has
+    no room for it.
     """
     parent = os.getpid()
     theirs, ours = (None, None) if privileges.kernel_ends_orphans() else os.pipe()
@@ -91,7 +93,7 @@ def start(
         raise
     else:
         if not pid:
-            _live(role, life, {*keep}, title or f"tap2tap:{role}", kind, identity, farewell, parent, theirs)
+            _live(role, life, {*keep}, title or f"tap2tap:{role}", kind, prepare, identity, farewell, parent, theirs)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     if theirs is not None:
@@ -127,6 +129,7 @@ def _live(
     keep: set[int],
     title: str,
     kind: str,
+    prepare: Callable[[], None] | None,
     identity: tuple[int, int] | None,
     farewell: signal.Signals,
     parent: int,
@@ -140,6 +143,8 @@ def _live(
         log.skip()
         privileges.name_process(title)
         privileges.close_others({0, 1, 2, *keep, *([] if lifeline is None else [lifeline])})
+        if prepare:
+            prepare()
         if identity:
             privileges.drop(*identity)
         try:

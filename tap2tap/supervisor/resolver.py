@@ -16,8 +16,8 @@ from contextlib import closing, suppress
 from tap2tap import endpoint, log
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import OK, StartError
-from tap2tap.supervisor import aside, process
-from tap2tap.supervisor.aside import ANSWER, Aside
+from tap2tap.supervisor import process
+from tap2tap.supervisor.run_in_child import ANSWER, Job, failure, outcome
 from tap2tap.supervisor.signals import Signals
 
 SILENCE = 30.0  # seconds without a word from the peer before its name is looked up again
@@ -71,7 +71,7 @@ class Lookups:
         if not answer:
             self.gone = True
             raise StartError(f"{self._host!r} is not looked up any more: the process that does so is gone")
-        if found := endpoints_in(aside.outcome(f"looking up {self._host!r}", answer), self._port):
+        if found := endpoints_in(outcome(f"looking up {self._host!r}", answer), self._port):
             return found
         raise StartError(f"cannot resolve the remote {self._host!r}: the answer makes no sense: give an address")
 
@@ -90,14 +90,14 @@ def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], identit
     """Be the process, until the channel closes: it starts lookups, and gives up those that take longer than `most`."""
     while channel.recv(1):
         try:
-            with closing(Aside("lookup", what, work, identity)) as task:
+            with closing(Job("lookup", what, work, identity)) as job:
                 poll = select.poll()
-                poll.register(task.fd, select.POLLIN)
+                poll.register(job.fd, select.POLLIN)
                 poll.register(channel, 0)  # POLLHUP alone: nobody waits any more
                 ready = [fd for fd, _ in poll.poll(most * 1000)]
-                answer = task.take_raw() if task.fd in ready else aside.failure(f"{what} takes too long")
+                answer = job.take_raw() if job.fd in ready else failure(f"{what} takes too long")
         except StartError as error:
-            answer = aside.failure(str(error))
+            answer = failure(str(error))
         channel.send(answer)
     return OK
 

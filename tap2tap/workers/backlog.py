@@ -7,120 +7,165 @@ allowed doubles as often as it has left, which on a fast link is at once. A link
 found out within a hundredth of a second.
 """
 
-import fcntl
-import socket
 import time
 from array import array
-from collections import deque
-from collections.abc import Sequence
-from itertools import islice
-from termios import TIOCOUTQ
+
+from tap2tap.workers.udp import Outgoing
 
 FEW = 64  # datagrams that may wait however slow the link is
 WINDOW = 0.075  # seconds: less than a tenth, as messages are not of one size nor looks regular
-_PAUSE = 0.0005  # seconds to wait when there is no room: on a fast link there is some by then
-_PATIENCE = WINDOW / 5  # seconds of pauses in a window; such in which nothing leaves count six times
+PAUSE = 0.0005  # seconds to wait when there is no room: on a fast link there is some by then
+PATIENCE = WINDOW / 5  # seconds of pauses in a window; such in which nothing leaves count six times
 # What a message is charged for at least (truesize in linux/skbuff.h), and how much of that is room for its own bytes.
-_MESSAGE, _ROOM = 832, 300
-_HEADERS = 42  # bytes of a datagram on the wire besides its own: Ethernet, IPv4, UDP
+MESSAGE, OVERHEAD_ROOM = 832, 300
+HEADERS = 42  # bytes of a datagram on the wire besides its own: Ethernet, IPv4, UDP
+ENTRIES = 256  # of the ring of what waits; what finds no entry is added to the newest
 
 
 class Backlog:
-    """What waits of the datagrams sent by `sock`, which is borrowed.
+    """What waits of the datagrams sent by `out`.
 
     `free` datagrams may be sent without asking, then `admit` is to be asked. `sent` is to be told of all.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, out: Outgoing) -> None:
         self.free = 0
-        self._fd = sock.fileno()
-        self._queued = array("i", [0])  # SIOCOUTQ, in linux/sockios.h another name of TIOCOUTQ, in bytes of truesize
-        self._messages = self._datagrams = self._length = 0  # sent since the last look
-        self._waiting: deque[tuple[int, int, int]] = deque()  # what is charged, datagrams, bytes on the wire
-        self._charged = self._few = self._bytes = 0  # the sums of it
-        self._left = self._left_before = 0  # bytes that have left in this window, and in the one before
-        self._since = self._looked = 0.0  # when this window began, and when the last look was
-        self._busy_since, self._busy_left = 0.0, 0  # since when something has always waited, and what has left since
-        self._patience = 0.0
+        self.out = out
+        self.messages = self.datagrams = self.length = 0  # sent since, and not yet in the ring: all alike
+        # What waits, a ring of entries from the oldest on: what is charged, datagrams, bytes on the wire.
+        self.charges = memoryview(array("q", bytes(8 * ENTRIES)))
+        self.counts = memoryview(array("q", bytes(8 * ENTRIES)))
+        self.wires = memoryview(array("q", bytes(8 * ENTRIES)))
+        self.oldest = self.entries = 0
+        self.charged = self.few = self.bytes = 0  # the sums of it
+        self.left = self.left_before = 0  # bytes that have left in this window, and in the one before
+        self.since = self.looked = 0.0  # when this window began, and when the last look was
+        self.waited = False  # whether something waited at the last look
+        self.busy_since, self.busy_left = 0.0, 0  # since when something has always waited, and what has left since
+        self.patience = 0.0
 
-    def sent(self, messages: int, datagrams: int, length: int) -> None:
+    def sent(self, messages: int, datagrams: int, length: int) -> int:
         """Take note of messages that the kernel took, of so many datagrams and bytes in all."""
+        if self.length * messages != length * self.messages or self.datagrams * messages != datagrams * self.messages:
+            self._enter()  # these are unlike those before
         self.free -= datagrams
-        self._messages += messages
-        self._datagrams += datagrams
-        self._length += length
+        self.messages += messages
+        self.datagrams += datagrams
+        self.length += length
+        return 0
 
-    def admit(self, counts: Sequence[int], first: int, size: int) -> int:
-        """How many messages from number `first` on may be sent; message i has counts[i] datagrams of `size` bytes.
+    def admit(self, least: int, size: int) -> int:
+        """How many datagrams of `size` bytes may be sent; where that is less than `least`, none are to be.
 
         It may wait for room, but at most a fifth of the time, and hardly where nothing leaves: to read the tap on.
         """
         self._look()
         while True:
-            self.free = FEW - self._few
-            room = max(self.free, (max(self._left, self._left_before) - self._bytes) // (size + _HEADERS))
-            admitted = 0
-            for count in islice(counts, first, None):
-                room -= count
-                if room < 0:
-                    break
-                admitted += 1
-            if admitted or self._patience <= 0:
-                return admitted
-            patience, before = self._patience, self._looked
-            time.sleep(_PAUSE)
+            self.free = FEW - self.few
+            room = max(self.free, (max(self.left, self.left_before) - self.bytes) // (size + HEADERS))
+            if room >= least or self.patience <= 0:
+                return room
+            patience, before = self.patience, self.looked
+            time.sleep(PAUSE)
             gone = self._look()
-            self._patience = patience - (self._looked - before) * (1 if gone else 6)
+            self.patience = patience - (self.looked - before) * (1 if gone else 6)
 
     def _look(self) -> int:
         """See what has left since the last look, and return it in bytes."""
-        waiting, now, gone = self._waiting, time.monotonic(), 0
-        waited = bool(waiting)
-        if self._messages:
-            charge = self._messages * _MESSAGE + max(0, self._length - self._messages * _ROOM)
-            wire = self._length + self._datagrams * _HEADERS
-            waiting.append((charge, self._datagrams, wire))
-            self._charged += charge
-            self._few += self._datagrams
-            self._bytes += wire
-            self._messages = self._datagrams = self._length = 0
-        fcntl.ioctl(self._fd, TIOCOUTQ, self._queued)
-        queued = self._queued[0]
-        if queued > self._charged:
-            if not waiting:  # from before our time
-                waiting.append((0, min(FEW, queued // _MESSAGE), queued))
-                self._few, self._bytes = waiting[0][1:]
-            charge, datagrams, wire = waiting.pop()  # the newest were charged for more: they were cut up, say
-            waiting.append((charge + queued - self._charged, datagrams, wire))
-            self._charged = queued
-        while waiting and self._charged > queued:
-            charge, datagrams, wire = waiting.popleft()
-            self._charged -= charge
-            self._few -= datagrams
-            self._bytes -= wire
-            gone += wire
-            still = queued - self._charged
-            if still > 0:  # a part of it waits
-                datagrams, wire = -(-datagrams * still // charge), -(-wire * still // charge)
-                waiting.appendleft((still, datagrams, wire))
-                self._charged += still
-                self._few += datagrams
-                self._bytes += wire
-                gone -= wire
-        self._left += gone
-        if now - self._since >= WINDOW:
-            # What left before the last look is of no account if that is long ago.
-            left, since = (gone, self._looked) if now - self._looked >= WINDOW else (self._left, self._since)
-            self._left, self._left_before = 0, int(left * WINDOW / (now - since))
-            self._since, self._patience = now, _PATIENCE
-        self._looked = now
-        if not (waited and waiting):
-            self._busy_since, self._busy_left = now, 0
-            return gone
-        # As long as something waits all the time, what leaves is what the link can do: it may have got slow.
-        self._busy_left += gone
-        if now - self._busy_since >= WINDOW / 8:
-            most = int(self._busy_left * WINDOW / (now - self._busy_since))
-            self._left, self._left_before = min(self._left, most), min(self._left_before, most)
-            self._busy_since, self._busy_left = now, 0
+        now = _now()
+        self._enter()
+        queued = self.out.queued()
+        if queued > self.charged:
+            self._correct(queued)
+        gone = self._leave(queued)
+        waits = self.entries > 0
+        self._measure(now, gone, self.waited and waits)
+        self.waited = waits
         return gone
+
+    def _enter(self) -> int:
+        """Enter into the ring what was sent."""
+        if self.messages:
+            charge = self.messages * MESSAGE + max(0, self.length - self.messages * OVERHEAD_ROOM)
+            self._add(charge, self.datagrams, self.length + self.datagrams * HEADERS)
+            self.messages = self.datagrams = self.length = 0
+        return 0
+
+    def _add(self, charge: int, datagrams: int, wire: int) -> int:
+        """Note that so much more waits."""
+        if self.entries < ENTRIES:
+            newest = (self.oldest + self.entries) % ENTRIES
+            self.entries += 1
+            self.charges[newest], self.counts[newest], self.wires[newest] = charge, datagrams, wire
+        else:
+            newest = (self.oldest + self.entries - 1) % ENTRIES
+            self.charges[newest] += charge
+            self.counts[newest] += datagrams
+            self.wires[newest] += wire
+        self.charged += charge
+        self.few += datagrams
+        self.bytes += wire
+        return 0
+
+    def _correct(self, queued: int) -> int:
+        """The kernel charges more than we thought: the newest were cut up, say."""
+        if not self.entries:  # from before our time
+            self._add(0, min(FEW, queued // MESSAGE), queued)
+        newest = (self.oldest + self.entries - 1) % ENTRIES
+        self.charges[newest] += queued - self.charged
+        self.charged = queued
+        return 0
+
+    def _leave(self, queued: int) -> int:
+        """Strike out the oldest that no longer wait, as only `queued` is still charged; return their bytes."""
+        gone = 0
+        while self.entries and self.charged > queued:
+            oldest = self.oldest
+            charge, datagrams, wire = self.charges[oldest], self.counts[oldest], self.wires[oldest]
+            still = max(0, queued - (self.charged - charge))  # a part of it may wait
+            if still:
+                self.charges[oldest] = still
+                self.counts[oldest] = (datagrams * still + charge - 1) // charge
+                self.wires[oldest] = (wire * still + charge - 1) // charge
+                datagrams -= self.counts[oldest]
+                wire -= self.wires[oldest]
+            else:
+                self.oldest = (oldest + 1) % ENTRIES
+                self.entries -= 1
+            self.charged -= charge - still
+            self.few -= datagrams
+            self.bytes -= wire
+            gone += wire
+        return gone
+
+    def _measure(self, now: float, gone: int, busy: bool) -> int:
+        """Keep account of what leaves in a window of time; `busy` says that something has waited all the time."""
+        self.left += gone
+        if now - self.since >= WINDOW:
+            # What left before the last look is of no account if that is long ago.
+            left, since = self.left, self.since
+            if now - self.looked >= WINDOW:
+                left, since = gone, self.looked
+            self.left, self.left_before = 0, _in_window(left, now - since)
+            self.since, self.patience = now, PATIENCE
+        self.looked = now
+        if not busy:
+            self.busy_since, self.busy_left = now, 0
+            return 0
+        # As long as something waits all the time, what leaves is what the link can do: it may have got slow.
+        self.busy_left += gone
+        if now - self.busy_since >= WINDOW / 8:
+            most = _in_window(self.busy_left, now - self.busy_since)
+            self.left, self.left_before = min(self.left, most), min(self.left_before, most)
+            self.busy_since, self.busy_left = now, 0
+        return 0
+
+
+def _in_window(amount: int, seconds: float) -> int:
+    """How much of something would be in a window of time, if `amount` was in so many seconds."""
+    return int(amount * WINDOW / seconds)
+
+
+def _now() -> float:
+    """Seconds, on a clock that never goes back."""
+    return time.monotonic()

@@ -1,55 +1,108 @@
-"""Gathering small frames: each is read to a place of its own behind its virtio_net_hdr, then they are put in a row.
+"""Reading the tap: ordinary frames are gathered as a train, a super-frame comes alone.
 
-The header and the frame are read into one piece of memory, which takes a third less time than reading them into two,
-and that is more than it takes to copy the frames of a whole train.
+Each frame is read to where it stays: behind the frame before, with the protocol's overhead between them. Its
+virtio_net_hdr comes to lie in the ten bytes in front of it, which the frame before may need: they are saved meanwhile.
 """
 
-from collections.abc import Iterator
-from itertools import chain
-from typing import Any
+import os
+from errno import EAGAIN, EBADFD, ENODEV
 
-import numpy as np
-import numpy.typing as npt
-
+from tap2tap.errors import TapGoneError
 from tap2tap.vnet import VNET_LENGTH
-from tap2tap.workers.train import ROOM, Batch
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.tap import Tap
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, ROOM, Train
 
-Things = npt.NDArray[Any]  # each is copied as a whole
+GSO_TYPE = 1  # offsetof(struct virtio_net_hdr, gso_type)
 
 
-class Places:
-    """Places for `count` frames of `size` bytes in one batch, and the rows of them in another.
+MARGIN = 64  # bytes in front of the first frame: its virtio_net_hdr, and two that are saved
+AREA = MARGIN + MAX_PAYLOAD + ROOM  # bytes of the arena that a Gather uses
 
-    `spacing` is the number of bytes from one frame to the next. Any frame has room in any place.
+NONE = -1  # no frame
+
+
+class Gather:
+    """Reads frames of one size and one virtio_net_hdr as a train; what does not belong to it begins the next one.
+
+    They lie in the AREA bytes of the arena from `area` on, `overhead` bytes apart.
     """
 
-    def __init__(self, source: Batch, rows: Batch, size: int, most: int) -> None:
-        """There is one place for each of `most` frames, or fewer if the memory ends before."""
-        self.spacing = -(-(size + VNET_LENGTH) // 16) * 16
-        self.count = min(most, (len(source.buffer) - ROOM) // self.spacing + 1)
-        self._source = source
-        self._behind: list[memoryview] = []  # the first frame; as many as have been needed
-        self._headers: Things = source.headers(self.spacing, self.count)
-        self._frames: Things = np.ndarray((self.count,), f"V{size}", source.array, 0, (self.spacing,))
-        self._rows: Things = np.ndarray((self.count,), f"V{size}", rows.array, 0, (size,))
+    def __init__(self, tap: Tap, arena: Arena, area: int, overhead: int) -> None:
+        self.tap = tap
+        self.arena = arena
+        self.first = area + MARGIN
+        self.overhead = overhead
+        self.saved, self.covered = area, area + VNET_LENGTH
+        self.left_at, self.left = 0, NONE  # a frame that has been read but belongs to no train yet: where, and its size
+        self.empty = False  # the tap was, a moment ago
 
-    def behind_the_first(self) -> Iterator[memoryview]:
-        """Where the frames behind the first one are read to, each with its header."""
-        return chain(self._behind, self._more())  # no generator's step for each
+    def read(self, frames: Train) -> bool:
+        """Read the next train, or super-frame, without waiting; False when there is none.
 
-    def _more(self) -> Iterator[memoryview]:
-        for number in range(len(self._behind) + 1, self.count):
-            self._behind.append(self._source.with_header(number * self.spacing, ROOM))
-            yield self._behind[-1]
+        The virtio_net_hdr of its first frame, which is that of all, lies in front of it. Raises TapGoneError, OSError.
+        """
+        arena = self.arena
+        at, size = self.first, self.left
+        if size != NONE:
+            self.left = NONE
+            at = self.take_left(size)
+        elif self.empty:
+            self.empty = False
+            return False
+        else:
+            size = self.next(at)
+            if size == NONE:
+                return False
+        frames.at, frames.size, frames.last, frames.count = at, size, size, 1
+        frames.step = size + self.overhead
+        if arena.load8(at - VNET_LENGTH + GSO_TYPE) or not size:
+            return True
+        most = MAX_PAYLOAD // frames.step
+        if most > MAX_SEGMENTS:
+            most = MAX_SEGMENTS
+        header = at - VNET_LENGTH
+        while frames.count < most:
+            at += frames.step
+            arena.copy(self.covered, at - VNET_LENGTH, VNET_LENGTH)
+            size = self.next(at)
+            if size == NONE:
+                self.empty = True
+                break
+            alike = size <= frames.size and arena.equal(at - VNET_LENGTH, header, VNET_LENGTH)
+            if not alike:
+                arena.copy(self.saved, at - VNET_LENGTH, VNET_LENGTH)
+                self.left_at, self.left = at, size
+            arena.copy(at - VNET_LENGTH, self.covered, VNET_LENGTH)
+            if not alike:
+                break
+            frames.count += 1
+            frames.last = size
+            if size < frames.size:
+                break
+        return True
 
-    def alike(self, count: int) -> int:
-        """How many of the first `count` frames have the header of the first."""
-        headers = self._headers[:count].tobytes()
-        first = headers[:VNET_LENGTH]
-        if headers == first * count:
-            return count
-        return next(n for n in range(count) if headers[n * VNET_LENGTH : (n + 1) * VNET_LENGTH] != first)
+    def take_left(self, size: int) -> int:
+        """Give the frame that was left its virtio_net_hdr back, and return where it is: in front, if it may be gathered."""
+        arena, at = self.arena, self.left_at
+        arena.copy(at - VNET_LENGTH, self.saved, VNET_LENGTH)
+        if arena.load8(at - VNET_LENGTH + GSO_TYPE):
+            return at
+        arena.copy(self.first - VNET_LENGTH, at - VNET_LENGTH, VNET_LENGTH + size)
+        return self.first
 
-    def line_up(self, count: int) -> None:
-        """Put the first `count` frames in a row."""
-        self._rows[:count] = self._frames[:count]
+    def next(self, at: int) -> int:
+        """Read a frame to `at`, its virtio_net_hdr in front of it; its size, or NONE."""
+        got = self.tap.read(at - VNET_LENGTH, ROOM)
+        if got >= VNET_LENGTH:
+            return got - VNET_LENGTH
+        if got < 0 and got != -EAGAIN:
+            fail(-got)
+        return NONE
+
+
+def fail(error: int) -> None:
+    """Raise TapGoneError if that is what the tap says when its device was deleted, else OSError."""
+    if error in (EBADFD, ENODEV):
+        raise TapGoneError
+    raise OSError(error, os.strerror(error))

@@ -5,37 +5,41 @@ import time
 from typing import NoReturn
 
 from tap2tap.counters import Count
-from tap2tap.workers.join import Joiner
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.offload.join import SCRATCH, Joiner
 from tap2tap.workers.pin import Pin
-from tap2tap.workers.singles import singly
+from tap2tap.workers.receive import Receiver
 from tap2tap.workers.stages import opener
-from tap2tap.workers.udp import Receiver
+from tap2tap.workers.tap import Tap
+from tap2tap.workers.train import Train
+from tap2tap.workers.udp import AREA
 from tap2tap.workers.worker import Cable
-from tap2tap.workers.writer import TapWriter
+from tap2tap.workers.write import Writer
+
+IDLE, BYTES, DATAGRAMS, TRAINS = Count.BEAT, Count.BYTES, Count.DATAGRAMS, Count.TRAINS
 
 
 def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
-    """Carry frames from the peer to `cable.tap` until killed. Raises SystemExit(TAP_GONE).
+    """Carry frames from the peer to `cable.tap` until killed. Raises TapGoneError.
 
-    `channel` is the supervisor's, for the protocols that need one; it stays the caller's.
+    `channel` is the link's, for the protocols that have one; it stays the caller's.
     """
     counts = cable.memory.inbound
-    receiver = Receiver(cable.sock)
-    stage = opener(cable, channel)
-    writer = TapWriter(cable.tap, counts, Joiner(cable.join_udp).join if cable.offload else singly)
-    batch, receive, open_, write = receiver.batch, receiver.receive, stage.open, writer.write
+    arena = Arena(AREA + SCRATCH)
+    receiver = Receiver(cable.sock, arena, 0)
+    stage = opener(cable, arena, channel)
+    joiner = Joiner(arena, AREA, cable.join_udp) if cable.offload else None
+    writer = Writer(Tap(cable.tap, arena), arena, counts, joiner)
+    train, frames = Train(), Train()
     while True:
-        source = receive()
-        if source is None:
-            counts[Count.BEAT] += 1
-            stage.mail()
+        if not receiver.receive():
+            counts[IDLE] += 1
+            stage.idle()
             pin.rest()
-            continue
-        trains = batch.trains
-        counts[Count.DATAGRAMS] += trains.frames
-        carried = counts[Count.TRAINS] = counts[Count.TRAINS] + len(trains)
-        if carried >= pin.due:
-            pin.look(carried, counts[Count.BYTES], time.monotonic())
-        frames = open_(batch, source)
-        if frames is not None:
-            write(frames)
+        while receiver.next(train):
+            counts[DATAGRAMS] += train.count
+            counts[TRAINS] += 1
+            while stage.open(train, frames, receiver.source):
+                writer.write(frames)
+        if counts[TRAINS] >= pin.due:
+            pin.look(counts[TRAINS], counts[BYTES], time.monotonic())

@@ -5,51 +5,55 @@ import time
 from typing import NoReturn
 
 from tap2tap.counters import Count, Drop, Slot
-from tap2tap.workers.peer import Address
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.gather import AREA, Gather
+from tap2tap.workers.offload.split import OUT_AREA, Splitter
 from tap2tap.workers.pin import Pin
-from tap2tap.workers.reader import TapReader
-from tap2tap.workers.stages import sealer
-from tap2tap.workers.train import Batch
-from tap2tap.workers.udp import Sender
-from tap2tap.workers.worker import BEAT, Cable, poller
+from tap2tap.workers.send import Sender
+from tap2tap.workers.stages import KEEPALIVE_AREA, sealer
+from tap2tap.workers.stages.peer import Address
+from tap2tap.workers.tap import Tap
+from tap2tap.workers.train import Train
+from tap2tap.workers.worker import BEAT, Cable
+
+IDLE, FRAMES, BYTES = Count.BEAT, Count.FRAMES, Count.BYTES
+DATAGRAMS, TRAINS, KEEPALIVES = Count.DATAGRAMS, Count.TRAINS, Count.KEEPALIVES
+NO_PEER = Count.DROPPED + Drop.NO_PEER
 
 
 def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
-    """Carry frames from `cable.tap` to the peer until killed. Raises SystemExit(TAP_GONE).
+    """Carry frames from `cable.tap` to the peer until killed. Raises TapGoneError.
 
-    `channel` is the supervisor's, for the protocols that need one; it stays the caller's.
+    `channel` is the link's, for the protocols that have one; it stays the caller's.
     """
     counts = cable.memory.outbound
-    stage = sealer(cable, channel)
-    reader = TapReader(cable.tap, counts, stage.overhead)
-    sender = Sender(cable.sock, counts, segment=cable.trains)
+    arena = Arena(AREA + OUT_AREA + KEEPALIVE_AREA)
+    stage = sealer(cable, arena, AREA + OUT_AREA, channel)
+    tap = Tap(cable.tap, arena, channel.fileno() if channel else -1)
+    gather = Gather(tap, arena, 0, stage.overhead)
+    split = Splitter(arena, counts, AREA, stage.front, stage.overhead)
+    sender = Sender(cable.sock, arena, counts, segment=cable.trains)
     peer = Address(cable.memory.slots, Slot.PEER, cable.sock.family)
-    poll = poller(cable.tap, channel).poll
-    current, seal, send, drain = peer.current, stage.seal, sender.send, reader.drain
-
-    def carry(batch: Batch) -> None:
-        trains = batch.trains
-        counts[Count.FRAMES] += trains.frames
-        counts[Count.BYTES] += trains.length
-        address = current()
-        if address is None:
-            counts[Count.DROPPED + Drop.NO_PEER] += trains.frames
-            return
-        sealed = seal(batch)
-        if sealed is not None:
-            send(sealed, address)
-
-    sent = counts[Count.DATAGRAMS]
+    frames, train = Train(), Train()
+    sent = -1
     while True:
-        carried = counts[Count.DATAGRAMS]
-        if carried == sent:  # nothing has gone out since the last round
-            counts[Count.BEAT] += 1
-            keepalive, address = stage.keepalive(), current()
-            if keepalive is not None and address is not None:
-                counts[Count.KEEPALIVES] += sender.keepalive(keepalive, address)
-        sent = carried
-        if counts[Count.TRAINS] >= pin.due:
-            pin.look(counts[Count.TRAINS], counts[Count.BYTES], time.monotonic())
-        if not poll(BEAT):
+        while gather.read(frames):
+            split.begin(frames)
+            while split.next(train):
+                counts[FRAMES] += train.count
+                counts[BYTES] += train.length()
+                address = peer.current()
+                if address is None:
+                    counts[NO_PEER] += train.count
+                elif stage.seal(train):
+                    sender.send(train, address)
+            if counts[TRAINS] >= pin.due:
+                pin.look(counts[TRAINS], counts[BYTES], time.monotonic())
+        if counts[DATAGRAMS] == sent:  # nothing has gone out since the tap was empty last
+            counts[IDLE] += 1
+            address = peer.current()
+            if stage.keepalive(train) and address is not None:
+                counts[KEEPALIVES] += sender.keepalive(train, address)
+        sent = counts[DATAGRAMS]
+        if not tap.wait(BEAT):
             pin.rest()
-        drain(carry)

@@ -1,16 +1,15 @@
 """What both workers are given, and what both do before their loops."""
 
 import contextlib
-import errno
 import gc
 import os
-import select
 import socket
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import NamedTuple
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.errors import TAP_GONE
 from tap2tap.memory import Memory
+from tap2tap.workers import arena
 
 BEAT = 1000  # ms: an idle worker comes round its loop this often, which the supervisor takes for a sign of life
 
@@ -40,16 +39,7 @@ def settle() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def poller(source: int | socket.socket, channel: socket.socket | None) -> select.poll:
-    """A poll object that waits for `source`, or the channel where there is one, to become readable."""
-    poll = select.poll()
-    poll.register(source, select.POLLIN)
-    if channel is not None:
-        poll.register(channel, select.POLLIN)
-    return poll
-
-
-def end_if_gone(error: OSError) -> None:
-    """Raise SystemExit(TAP_GONE) if that is what the tap says when its device was deleted."""
-    if error.errno in (errno.EBADFD, errno.ENODEV):
-        raise SystemExit(TAP_GONE) from error
+def data_plane() -> str:
+    """How the workers' loops run: as they were compiled when the package was built, or as Python source."""
+    compiled = str(arena.__file__).endswith(tuple(EXTENSION_SUFFIXES))
+    return "compiled" if compiled else "interpreted (no compiler at install)"

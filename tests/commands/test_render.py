@@ -44,7 +44,9 @@ def tunnel(outbound: Facts | None = None, inbound: Facts | None = None, **other:
         "uid": 0,
         "uptime_seconds": 100.2,
         "counted_seconds": 100.0,
+        "netns": 4026531840,
         "workers": {"outbound": outbound or worker(), "inbound": inbound or worker(pid=78, cpu=0)},
+        "link": None,
     } | other
 
 
@@ -153,3 +155,19 @@ def test_no_second_is_lost(seconds: int) -> None:
     units = {"d": 86400, "h": 3600, "min": 60, "s": 1}
     words = duration(seconds).split()
     assert sum(int(number) * units[unit] for number, unit in zip(words[::2], words[1::2], strict=True)) == seconds
+
+
+def test_the_link_process_is_shown_where_there_is_one() -> None:
+    link = {"pid": 79, "cpu": None, "cpu_seconds": 1.0, "cpu_percent": 0.1, "memory_bytes": 20 << 20, "restarts": 2}
+    lines = render(tunnel(link=link)).splitlines()
+    at = lines.index("  link: keys, handshakes and sessions")
+    assert lines[at + 1 :] == ["    process: pid 79 on any CPU, 0.1 % used, 20.0 MiB of memory", "    restarts: 2"]
+    assert "link:" not in render(tunnel())
+    assert "    process: not running" in render(tunnel(link=link | {"pid": None})).splitlines()
+    later = tunnel(link=link | {"cpu_seconds": 1.5}, counted_seconds=102.0)
+    assert "    process: pid 79 on any CPU, 25.0 % used, 20.0 MiB of memory" in render(later, tunnel(link=link))
+
+
+def test_tunnels_of_one_name_are_told_apart_by_process_and_namespace() -> None:
+    assert "  supervisor: pid 70 in network namespace 4026531840" in render(tunnel(), where=True).splitlines()
+    assert "supervisor" not in render(tunnel())

@@ -11,7 +11,7 @@ import pytest
 from tap2tap import endpoint
 from tap2tap.counters import Count
 from tap2tap.demo.lab import Host, Lab, wait_for
-from tap2tap.workers import udp
+from tap2tap.workers.send import RETRY_AFTER
 from tests.conftest import lacking
 from tests.support.lone import roomy
 from tests.support.sending import Path, notes
@@ -106,7 +106,7 @@ def test_trains_that_the_kernel_refuses_arrive_all_the_same_and_are_trains_again
         assert path.counts[Count.FALLBACKS] == 1
         assert notes(capfd) == 1
         TROUBLES[kind].end(lab.left, path)
-        path.now += udp.RETRY_AFTER
+        path.now += RETRY_AFTER
         for _ in range(4):
             assert carried()
         assert trains == 5

@@ -248,9 +248,9 @@ def test_a_killed_supervisor_leaves_nothing_behind_in_any_phase(lab: Lab, tmp_pa
 def test_only_the_first_worker_may_end_the_program_by_its_failure_to_start(lab: Lab) -> None:
     marker = f"/tmp/tap2tap-test-{os.getpid()}"  # where nobody finds it
     code = (
-        "import tap2tap.supervisor.child as child\nsettle = child.settle\n"
+        "import tap2tap.supervisor.workers as workers\nsettle = workers.settle\n"
         f"def unsettled():\n    if os.path.exists({marker!r}): raise MemoryError('no memory')\n    settle()\n"
-        "child.settle = unsettled"
+        "workers.settle = unsettled"
     )
     try:
         with Tunnel(lab.left, command=planted(code)) as tunnel:

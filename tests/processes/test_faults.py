@@ -11,7 +11,7 @@ from tests.support.tunnel import COMMAND, Tunnel
 
 ENDLESS = "while True: pass"
 CONFUSED = "raise RuntimeError('confused')"
-HELPLESS = "raise SystemExit(70)"
+HELPLESS = "return 70"
 
 
 def faulty(body: str, direction: str = "inbound") -> list[str]:
@@ -19,9 +19,9 @@ def faulty(body: str, direction: str = "inbound") -> list[str]:
     return [
         sys.executable,
         "-c",
-        "import sys, tap2tap.cli, tap2tap.supervisor.main as main\n"
+        "import sys, tap2tap.cli, tap2tap.supervisor.workers as workers\n"
         f"def loop(cable, pin, channel):\n    {body}\n"
-        f"main.{direction} = loop\n"
+        f"workers.{direction} = loop\n"
         "sys.exit(tap2tap.cli.main())",
     ]
 

@@ -18,17 +18,17 @@ import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
 from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.limits import REJECT_AFTER_MESSAGES
 from tap2tap.vnet import NO_OFFLOAD
-from tap2tap.workers.train import TRAINS
 from tests.namespaces.test_mixed_traffic import Segments, tap
 from tests.support import frames
+from tests.support.ends import IN, Ends
 from tests.support.frames import Flow
 from tests.support.mixture import FROM, TO, Read
 from tests.support.pair import THERE, Pair, pair
 from tests.support.secured import secured
 from tests.support.traffic import family, segment_size
 from tests.support.tunnel import RIGHT, RIGHT6, Tunnel, joined, wait_ping
-from tests.workers.test_mixed_frames import OVERHEAD, carried, delivered, taps
 
 FLAT = 6 << 20  # bytes that a worker's memory may move up and down; a cycle for each layout is dozens of times that
 ROUNDS, WARM = 10, 3  # of each kind of traffic, and after how many of them everything has been seen
@@ -55,7 +55,7 @@ def variety(dice: random.Random, count: int) -> Iterator[Read]:
 def junk(dice: random.Random, size: int) -> bytes:
     """A train of datagrams that seem to belong to a session, or to a handshake."""
     kind, index = dice.choice((1, 2, 3, 4, 5, 200)), dice.randrange(wire.MAX_INDEX)
-    first = dice.randrange(wire.REJECT_AFTER_MESSAGES)
+    first = dice.randrange(REJECT_AFTER_MESSAGES)
     return b"".join(
         (wire.header(kind, index, first + number) + dice.randbytes(size))[:size] for number in range(dice.randint(1, 8))
     )
@@ -82,17 +82,17 @@ def no_garbage() -> Iterator[None]:
 def carry(dice: random.Random, both: Pair | None) -> None:
     """Carry variety from tap to tap through workers that live no longer than this."""
     with ExitStack() as stack:
-        ends = taps(stack, OVERHEAD if both else 0)
+        ends = Ends(stack, both)
         reads = list(variety(dice, 500))
         sent = [frame for read in reads for frame in read.cut]
-        assert delivered(ends, carried(ends, reads, both), 64, TRAINS, both) == sent
+        assert ends.delivered(ends.carried(reads), 64) == sent
         if both is None:
             return
         for _ in range(200):
             size = dice.randint(25, 1500)
             data = junk(dice, size)
-            frames.load(both.received, [data[at : at + size] for at in range(0, len(data), size)])
-            assert both.open.open(both.received, THERE) is None
+            train = frames.load(both.incoming, IN, [data[at : at + size] for at in range(0, len(data), size)])
+            assert not list(both.runs_of(train, THERE))
             list(both.into.notices())
 
 

@@ -12,20 +12,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from noise.connection import Keypair, NoiseConnection
 
 from tap2tap.keys import CableKeys, public_key
-from tap2tap.protocols.secure import handshake, limits, recent, wire
+from tap2tap.protocols.secure import handshake, sealing, wire
 from tap2tap.protocols.secure.handshake import Answer, Identity, Initiation, Offer, Received
-from tap2tap.protocols.secure.limits import Gate, Verdict
 from tap2tap.protocols.secure.mac import matches
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.wire import Cipher
+from tests.support.simulated import make_keys
 
 OFFER = Offer(0x010203, True, 25)
 ANSWER = Answer(0x0A0B0C, Cipher.AES_256_GCM, 10)
-
-
-def make_keys() -> tuple[CableKeys, CableKeys]:
-    one, other, psk = os.urandom(32), os.urandom(32), os.urandom(32)
-    return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
 
 
 def make_ends() -> tuple[Identity, Identity]:
@@ -89,7 +84,7 @@ def test_someone_with_only_the_specification_can_answer_us() -> None:
     response = Identity(vps).sign(b"\x02\x03\x02\x01" + message)
     answer, keys = initiation.finish(response)
     assert answer == Answer(0x0A0B0C, Cipher.CHACHA20_POLY1305, 0)
-    sealed = wire.aead(answer.cipher, keys.send).encrypt(wire.nonce(answer.cipher, 0), b"frame", None)
+    sealed = sealing.aead(answer.cipher, keys.send).encrypt(wire.nonce(answer.cipher, 0), b"frame", None)
     assert bytes(library.decrypt(sealed)) == b"frame"
 
 
@@ -126,8 +121,8 @@ def test_every_byte_is_as_it_was_when_the_protocol_was_written_down() -> None:
     assert keys.send.hex() == known["responder_sends_with"]
     assert keys.receive.hex() == known["initiator_sends_with"]
     assert initiations[1].finish(response)[0] == answer
-    assert wire.keepalive(answer.cipher, keys.receive, answer.index, 0).hex() == known["proof"]
-    assert wire.keepalive(answer.cipher, keys.send, received.offer.index, 0).hex() == known["confirmation"]
+    assert sealing.keepalive(answer.cipher, keys.receive, answer.index, 0).hex() == known["proof"]
+    assert sealing.keepalive(answer.cipher, keys.send, received.offer.index, 0).hex() == known["confirmation"]
 
 
 def genuine(identity: Identity, datagram: bytes) -> bool:
@@ -239,50 +234,3 @@ def test_no_key_shows_in_any_representation() -> None:
         for secret in (keys.private, keys.psk):
             assert repr(secret)[2:-1] not in repr(thing)
             assert secret.hex() not in repr(thing)
-
-
-def test_the_gate_lets_a_patient_peer_through_and_nothing_twice() -> None:
-    gate, (home, _) = Gate(os.urandom), make_ends()
-    for second in range(60):
-        first = initiate(home).datagram
-        assert gate.judge(second, first) is Verdict.ANSWER
-        assert gate.judge(second, first) is Verdict.REPLAYED
-
-
-def test_the_gate_challenges_a_flood_and_lets_fresh_initiations_past_it() -> None:
-    gate, (home, _) = Gate(os.urandom), make_ends()
-    recordings = [initiate(home).datagram for _ in range(200)]
-    verdicts = [gate.judge(1.0, recording) for recording in recordings]
-    assert verdicts.count(Verdict.ANSWER) == limits.HANDSHAKE_BURST
-    assert set(verdicts[5:]) == {Verdict.CHALLENGE}
-    cookie = gate.cookie(1.0)
-    fresh = initiate(home, cookie=cookie).datagram
-    assert gate.judge(1.1, fresh) is Verdict.ANSWER_FRESH
-    assert gate.judge(1.1, fresh) is Verdict.REPLAYED
-    assert gate.judge(1.1, initiate(home).datagram) is Verdict.CHALLENGE
-    many = [gate.judge(1.2, initiate(home, cookie=cookie).datagram) for _ in range(50)]
-    assert many.count(Verdict.ANSWER_FRESH) <= limits.HANDSHAKE_BURST
-    assert many[-1] is Verdict.BUSY
-
-
-def test_cookies_go_stale() -> None:
-    gate, (home, _) = Gate(os.urandom), make_ends()
-    life = limits.COOKIE_LIFE
-    cookie = gate.cookie(0.0)
-    assert gate.cookie(life - 1) == cookie
-    second = gate.cookie(life)
-    assert second != cookie
-    assert gate.judge(life + 1, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER_FRESH
-    assert gate.judge(2 * life, initiate(home, cookie=cookie).datagram) is Verdict.ANSWER
-    assert gate.judge(2 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER_FRESH
-    gate.cookie(10 * life)
-    assert gate.judge(10 * life, initiate(home, cookie=second).datagram) is Verdict.ANSWER
-
-
-def test_what_is_remembered_is_bounded() -> None:
-    seen = recent.Seen(10)
-    for number in range(1000):
-        assert seen.add(bytes([number % 256, number // 256]))
-    assert len(seen) == 10
-    assert not seen.add(bytes([999 % 256, 999 // 256]))
-    assert seen.add(bytes([0, 0]))

@@ -12,8 +12,7 @@ from tap2tap.protocols.secure.actions import OpenReceive, Send, Traffic
 from tap2tap.protocols.secure.handshake import Answer, Identity, Received
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.wire import Cipher
-from tests.protocols.test_link_attacks import recordings
-from tests.support.simulated import ELSEWHERE, HOME, VPS, Host, make_keys
+from tests.support.simulated import ELSEWHERE, HOME, VPS, Host, make_keys, recordings
 from tests.support.simulated_cable import Cable
 from tests.support.simulated_network import DELAY
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tap2tap.protocols.secure.actions import OpenReceive, Timers, UseForSending
+from tap2tap.protocols.secure.actions import OpenReceive, UseForSending
+from tap2tap.protocols.secure.limits import Timers
 from tests.support.simulated_cable import Cable, both
 from tests.support.simulated_network import DELAY
 
@@ -25,7 +26,7 @@ def test_every_order_says_until_when_it_holds() -> None:
 
 
 @pytest.mark.parametrize("who", ["home", "vps", "both"])
-def test_without_its_supervisor_an_end_seals_and_accepts_nothing_when_the_session_is_over(who: str) -> None:
+def test_without_its_link_process_an_end_seals_and_accepts_nothing_when_the_session_is_over(who: str) -> None:
     """As when it is stopped, or blocked, for hours; the datagrams are on their way for half a minute."""
     cable = Cable()
     network = cable.network

@@ -11,7 +11,7 @@ from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import OpenReceive, PeerMoved, Send
 from tap2tap.protocols.secure.handshake import Identity, Initiation, Offer
 from tap2tap.protocols.secure.link import Link
-from tests.support.simulated import ELSEWHERE, HOME, VPS, make_keys
+from tests.support.simulated import ELSEWHERE, HOME, VPS, make_keys, recordings
 from tests.support.simulated_cable import LAN_TIME, Cable, both
 from tests.support.simulated_network import DELAY, Fate
 
@@ -100,9 +100,7 @@ def test_proofs_and_answers_to_challenges_go_where_the_initiation_went() -> None
         (DELAY, datagram, ELSEWHERE if source == VPS and datagram[0] in wire.HANDSHAKE_TYPES else source, destination)
     ]
     cable.network.hosts += [cable.vps, cable.home]
-    identity = Identity(cable.keys[0])
-    for number in range(10):  # so the first initiation is challenged
-        recording = Initiation(identity, Offer(number + 1, True, 25), ephemeral=os.urandom(32)).datagram
+    for recording in recordings(cable.keys[0], 10):  # so the first initiation is challenged
         cable.network.inject(recording, ELSEWHERE, VPS)
     cable.home.restart()
     cable.network.run(LAN_TIME)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from noise.connection import Keypair, NoiseConnection
 
+from tap2tap.keys import public_key
 from tap2tap.protocols.secure.noise import (
     PATTERNS,
     CipherState,
     HandshakeState,
     NoiseError,
     diffie_hellman,
-    public_of,
 )
 
 CASES = json.loads((Path(__file__).parent / "data" / "noise.json").read_text())["cases"]
@@ -31,8 +31,8 @@ def pair(name: str = NAME, **changes: Any) -> tuple[HandshakeState, HandshakeSta
     """Two ends that fit; `changes` are for the responder."""
     one, other, psk = os.urandom(32), os.urandom(32), os.urandom(32) if "psk" in name else None
     shared: dict[str, Any] = {"prologue": PROLOGUE, "psk": psk}
-    initiator = HandshakeState(name, initiator=True, private=one, peer=public_of(other), **shared)
-    settings = {"initiator": False, "private": other, "peer": public_of(one), **shared, **changes}
+    initiator = HandshakeState(name, initiator=True, private=one, peer=public_key(other), **shared)
+    settings = {"initiator": False, "private": other, "peer": public_key(one), **shared, **changes}
     return initiator, HandshakeState(name, **settings)
 
 
@@ -45,7 +45,7 @@ def test_published_vectors(case: dict[str, Any]) -> None:
             initiator=role == "initiator",
             prologue=bytes.fromhex(case["prologue"]),
             private=keys[role]["static"],
-            peer=public_of(keys[other]["static"]),
+            peer=public_key(keys[other]["static"]),
             psk=bytes.fromhex(case["psk"]),
         )
         for role, other in (("initiator", "responder"), ("responder", "initiator"))
@@ -84,8 +84,10 @@ def library_end(name: str, initiator: bool, private: bytes, peer: bytes, psk: by
 def test_an_independent_library_understands_us(pattern: str, digest: str, we_start: bool) -> None:
     name = f"Noise_{pattern}_25519_ChaChaPoly_{digest}"
     private, theirs, psk = os.urandom(32), os.urandom(32), os.urandom(32) if "psk" in pattern else None
-    ours = HandshakeState(name, initiator=we_start, prologue=PROLOGUE, private=private, peer=public_of(theirs), psk=psk)
-    library = library_end(name, not we_start, theirs, public_of(private), psk)
+    ours = HandshakeState(
+        name, initiator=we_start, prologue=PROLOGUE, private=private, peer=public_key(theirs), psk=psk
+    )
+    library = library_end(name, not we_start, theirs, public_key(private), psk)
     for writer in (we_start, not we_start):
         if writer:
             assert bytes(library.read_message(ours.write(b"from us", os.urandom(32)))) == b"from us"
@@ -103,7 +105,7 @@ def test_an_independent_library_understands_us(pattern: str, digest: str, we_sta
         {"psk": bytes(32)},
         {"prologue": b"another prologue"},
         {"private": b"\x07" * 32},
-        {"peer": public_of(b"\x07" * 32)},
+        {"peer": public_key(b"\x07" * 32)},
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -15,7 +15,7 @@ from tap2tap import privileges
 from tap2tap.demo.lab import wait_for
 from tap2tap.errors import NoPermissionError, StartError
 from tap2tap.supervisor import process
-from tap2tap.supervisor.aside import Aside
+from tap2tap.supervisor.run_in_child import Job
 from tap2tap.supervisor.signals import STOP_SIGNALS
 from tests.support.command import Done
 from tests.support.refused import known, refusing
@@ -173,7 +173,7 @@ def test_a_fork_that_fails_leaves_no_descriptor_and_no_blocked_signal(monkeypatc
     with pytest.raises(BlockingIOError):
         process.start("child", lambda: 0)
     with pytest.raises(StartError, match="the work failed: Resource temporarily unavailable"):
-        Aside("child", "the work", bytes)
+        Job("child", "the work", bytes)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*STOP_SIGNALS}
 
@@ -219,15 +219,15 @@ def answer(data: bytes) -> Callable[[], bytes]:
 
 
 def taken(work: Callable[[], bytes]) -> bytes:
-    """What `work` gives, worked out aside."""
-    task = Aside("child", "the work", work)
+    """What `work` gives, done in a child."""
+    job = Job("child", "the work", work)
     try:
-        return task.take()
+        return job.take()
     finally:
-        task.close()
+        job.close()
 
 
-def test_work_aside_gives_its_bytes_or_its_error() -> None:
+def test_work_in_a_child_gives_its_bytes_or_its_error() -> None:
     def fail() -> bytes:
         raise NoPermissionError("not allowed: be root")
 

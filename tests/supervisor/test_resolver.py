@@ -178,7 +178,7 @@ def test_without_room_for_a_lookup_nothing_happens(monkeypatch: pytest.MonkeyPat
     def start(*_: object, **__: object) -> None:
         raise StartError("no process left")
 
-    monkeypatch.setattr(resolver, "Aside", start)
+    monkeypatch.setattr(resolver, "Job", start)
     name, did = looked(lambda: [NEW])
     assert did
     assert name.known == OLD

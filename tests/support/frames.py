@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from tap2tap.workers.train import STRIDE, Batch, Train, Trains
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.train import Train
 
 NEEDS_CSUM = 1
 NONE, TCPV4, TCPV6, UDP_L4, ECN = 0, 1, 4, 5, 0x80
@@ -200,29 +201,29 @@ def resegment(written: bytes) -> list[bytes]:
     return segments(flow, payload, mss)
 
 
-def load(batch: Batch, *trains: Sequence[bytes], step: int = STRIDE, vouched: bool = False) -> Batch:
-    """Put trains of frames into a batch, one every `step` bytes and each followed by rubbish.
+def load(arena: Arena, at: int, cut: Sequence[bytes], *, room: int = 0, vouched: bool = False) -> Train:
+    """Put frames into an arena from `at` on, `room` bytes between one and the next, and rubbish behind the last.
 
-    The frames of a train are of one size but for a shorter last.
+    They are of one size but for a shorter last. Returns the train of them.
     """
-    made: list[Train] = []
-    for number, frames in enumerate(trains):
-        size, at = len(frames[0]), number * step
-        assert all(len(frame) == size for frame in frames[:-1])
-        assert 0 < len(frames[-1]) <= size
-        data = b"".join(frames)
-        batch.buffer[at : at + len(data)] = data
-        rubbish = batch.buffer[at + len(data) : at + min(len(data) + 2000, step)]
-        rubbish[:] = b"\xa5" * len(rubbish)
-        made.append(Train(at, size, len(frames), len(frames[-1])))
-    batch.trains = Trains(made)
-    batch.vouched = vouched
-    return batch
+    train = Train()
+    if not cut:
+        return train
+    size = len(cut[0])
+    assert all(len(frame) == size for frame in cut[:-1])
+    assert len(cut[-1]) <= size
+    train.at, train.size, train.step, train.vouched = at, size, size + room, vouched
+    train.count, train.last = len(cut), len(cut[-1])
+    for number, frame in enumerate(cut):
+        arena.put(at + number * train.step, frame)
+    end = at + (train.count - 1) * train.step + train.last
+    arena.put(end, b"\xa5" * min(2000, arena.size - end))
+    return train
 
 
-def contents(batch: Batch) -> list[bytes]:
-    """The frames of a batch."""
-    return [bytes(frame) for frame in batch.datagrams()]
+def contents(arena: Arena, train: Train) -> list[bytes]:
+    """The frames of a train."""
+    return [arena.take(train.at + number * train.step, train.size_of(number)) for number in range(train.count)]
 
 
 def trains_of(frames: Sequence[bytes], longest: int = 64) -> Iterator[list[bytes]]:

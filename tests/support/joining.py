@@ -3,40 +3,52 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tap2tap.vnet import NO_OFFLOAD, VNET_LENGTH
-from tap2tap.workers.join import Joiner
-from tap2tap.workers.runs import Run
-from tap2tap.workers.singles import Single
-from tap2tap.workers.train import Batch
+from tap2tap.vnet import NO_OFFLOAD
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.offload.join import SCRATCH, Joiner
+from tap2tap.workers.train import ROOM, Train
 from tests.support import frames
 from tests.support.frames import DF, TIMESTAMPS, Flow
 
-BATCH = Batch()
-JOINER = Joiner(udp=True)
+AT = SCRATCH + 128
+ARENA = Arena(AT + 4 * ROOM)
+AROUND = 64  # bytes on either side of the scratch area
 
 
-def join(cut: Sequence[bytes], *, vouched: bool = False, joiner: Joiner = JOINER) -> list[tuple[bytes, int]]:
-    """What is written for a train of these frames, and how many frames each write stands for."""
-    return join_all(cut, vouched=vouched, joiner=joiner)
+def join(
+    cut: Sequence[bytes], *, vouched: bool = False, udp: bool = True, room: int = 0, whole: bool = False
+) -> list[tuple[bytes, int]]:
+    """What is written for a train of these frames, and how many frames each write stands for.
+
+    Nothing but the scratch area is written to; with `whole` the train ends where the arena does.
+    """
+    arena = ARENA
+    if whole:
+        arena = Arena(AT + sum(len(frame) + room for frame in cut) - room)
+    train = frames.load(arena, AT, cut, vouched=vouched, room=room)
+    return written(arena, train, Joiner(arena, AROUND, udp))
 
 
-def join_all(*trains: Sequence[bytes], vouched: bool = False, joiner: Joiner = JOINER) -> list[tuple[bytes, int]]:
-    """The same for several trains; their batch must stay as it is."""
-    frames.load(BATCH, *trains, vouched=vouched)
-    before = bytes(BATCH.buffer)
-    written = as_written(joiner.join(BATCH))
-    assert bytes(BATCH.buffer) == before
-    return written
-
-
-def as_written(pieces: Sequence[Run | Single]) -> list[tuple[bytes, int]]:
-    """What is written for each piece, and how many frames it stands for."""
-    return [
-        (NO_OFFLOAD + bytes(piece.whole)[VNET_LENGTH:], 1)
-        if isinstance(piece, Single)
-        else (b"".join(piece.vector), piece.frames)
-        for piece in pieces
-    ]
+def written(arena: Arena, train: Train, joiner: Joiner) -> list[tuple[bytes, int]]:
+    """What a worker with that joiner writes of a train, and how many frames each write stands for."""
+    before = [bytes(arena.view[:AROUND]), bytes(arena.view[AROUND + SCRATCH :])]
+    came = frames.contents(arena, train)
+    pieces: list[tuple[bytes, int]] = []
+    first = 0
+    while first < train.count:
+        count = joiner.run(train, first)
+        assert count >= 1
+        run = came[first : first + count]
+        if count == 1:
+            pieces.append((NO_OFFLOAD + run[0], 1))
+        else:
+            head = arena.take(joiner.scratch, joiner.head)
+            assert joiner.head == len(NO_OFFLOAD) + joiner.hl
+            pieces.append((head + b"".join(frame[joiner.hl :] for frame in run), count))
+        first += count
+    assert first == train.count
+    assert [bytes(arena.view[:AROUND]), bytes(arena.view[AROUND + SCRATCH :])] == before
+    return pieces
 
 
 def counts(written: Sequence[tuple[bytes, int]]) -> list[int]:

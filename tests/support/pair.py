@@ -13,27 +13,33 @@ from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.memory import SESSIONS, Private
 from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mac import mac
-from tap2tap.protocols.secure.mailbox import Order, SupervisorEnd, Task, WorkerEnd, channel
-from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, Cipher
-from tap2tap.workers.open import SecureOpen
-from tap2tap.workers.seal import SecureSeal
-from tap2tap.workers.train import Batch
+from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Task, WorkerEnd, channel
+from tap2tap.protocols.secure.wire import Cipher
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.stages import KEEPALIVE_AREA
+from tap2tap.workers.stages.lengths import LengthFilter
+from tap2tap.workers.stages.secure.open import SecureOpen
+from tap2tap.workers.stages.secure.seal import SecureSeal
+from tap2tap.workers.train import Train
 from tests.support.frames import contents, load, trains_of
 
 HERE = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234).raw(socket.AF_INET)
 THERE = Endpoint(ipaddress.ip_address("198.51.100.7"), 4321).raw(socket.AF_INET)
 LONGEST = 9022  # bytes of a frame
 PEER_KEY = bytes(range(32))  # of the mac of the peer's handshakes
+AREA = 1 << 20  # bytes of an arena; the first ones are the seal stage's own
+FRAMES_AT = KEEPALIVE_AREA + 64
 
 
 class Pair:
-    """Both stages on one memory, as if their supervisor ran both ends; `replace` is what a killed one gets."""
+    """Both stages on one memory, as if their link ran both ends; `replace` is what a killed one gets."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.memory = memory.create()
         self._stack = stack
-        self._batch = Batch()  # the tap reader's
+        self.outgoing, self.incoming = Arena(AREA), Arena(AREA)
         self.live = {(Task.PEER_MAC, 0): Order(Task.PEER_MAC, key=PEER_KEY)}
         self.replace()
 
@@ -42,14 +48,13 @@ class Pair:
         out, into = self.memory.outbound, self.memory.inbound
         (self.out, seal), (self.into, open_) = (
             (
-                SupervisorEnd(self._stack.enter_context(ours), counts),
+                LinkEnd(self._stack.enter_context(ours), counts),
                 WorkerEnd(self._stack.enter_context(theirs), counts),
             )
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )
-        self.received = Batch()  # the receiver's, which a stage gets every time
-        self.seal = SecureSeal(self.memory, seal)
-        self.open = SecureOpen(self.memory, open_, 2, LONGEST)
+        self.seal = SecureSeal(out, seal, self.outgoing, 0)
+        self.open = SecureOpen(self.memory, open_, 2, self.incoming, LengthFilter(LONGEST, into))
         for order in self.live.values():
             (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
 
@@ -68,17 +73,30 @@ class Pair:
             self.out.order(used)
 
     def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:
-        """The datagrams of a train of frames, which is always in the same Batch."""
-        batch = self.seal.seal(load(self._batch, frames, vouched=vouched))
-        return contents(batch) if batch else []
+        """The datagrams of a train of frames."""
+        train = load(self.outgoing, FRAMES_AT, frames, room=self.seal.overhead, vouched=vouched)
+        return contents(self.outgoing, train) if self.seal.seal(train) else []
+
+    def keepalive(self) -> list[bytes]:
+        """What is sent when nothing else was."""
+        train = Train()
+        return contents(self.outgoing, train) if self.seal.keepalive(train) else []
 
     def opened(self, datagrams: Sequence[bytes], source: bytes = HERE) -> list[bytes]:
         """The frames in datagrams that come as the kernel would group them."""
-        frames: list[bytes] = []
+        return [frame for run, _ in self.runs(datagrams, source) for frame in run]
+
+    def runs(self, datagrams: Sequence[bytes], source: bytes = HERE) -> Iterator[tuple[list[bytes], bool]]:
+        """The same, by runs, each with whether its checksums are vouched for."""
         for group in trains_of([each for each in datagrams if each]):
-            batch = self.open.open(load(self.received, group), source)
-            frames += contents(batch) if batch else []
-        return frames
+            yield from self.runs_of(load(self.incoming, 64, group), source)
+
+    def runs_of(self, train: Train, source: bytes = HERE) -> Iterator[tuple[list[bytes], bool]]:
+        """The runs of frames in a train that lies in `incoming`."""
+        frames = Train()
+        while self.open.open(train, frames, source):
+            yield contents(self.incoming, frames), frames.vouched
+        assert not train.count
 
     @property
     def drops(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from tap2tap.demo.lab import Host, wait_for
 from tap2tap.endpoint import SO_RCVBUFFORCE
 from tap2tap.protocols.secure import wire
 from tests.support import timed
+from tests.support.datagrams import take_apart
 from tests.support.traffic import ETH_P_ALL, SOL_PACKET
 from tests.support.tunnel import COMMAND, RIGHT, Tunnel, address, wait_ping
 
@@ -152,7 +153,7 @@ def assert_no_nonce_repeats(datagrams: Iterable[Datagram]) -> int:
     """
     seen: set[tuple[tuple[str, int], int, int]] = set()
     for source, _, payload in datagrams:
-        kind, index, counter = wire.take_apart(int.from_bytes(payload[: wire.HEADER_LENGTH], "little"))
+        kind, index, counter = take_apart(payload)
         if kind in DATA:
             assert (source, index, counter) not in seen
             seen.add((source, index, counter))

@@ -1,8 +1,8 @@
 """The two ends of a cable, simulated.
 
-A `Host` is what supervisor and workers are to a `Link`: it carries out actions, seals and opens frames. Its supervisor
-may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must always
-hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
+A `Host` is what link process and workers are to a `Link`: it carries out actions, seals and opens frames. Its link
+process may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must
+always hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
 """
 
 import ipaddress
@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys, public_key
-from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure import limits, wire
 from tap2tap.protocols.secure.actions import (
     NEVER,
     Action,
@@ -25,15 +25,19 @@ from tap2tap.protocols.secure.actions import (
     Send,
     SendKeepalive,
     StopSending,
-    Timers,
     Traffic,
     UseForSending,
 )
+from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
-from tap2tap.protocols.secure.replay import ReplayWindow
+from tap2tap.protocols.secure.sealing import aead
+from tap2tap.protocols.secure.sessions import ROOM
+from tap2tap.protocols.secure.states import SessionState
+from tests.support.datagrams import take_apart
 from tests.support.simulated_network import Network
 
-MAX_SESSIONS = 8 + 4 + 4 + 8
+MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
 
 
 def at(address: str, port: int = 1234) -> Endpoint:
@@ -48,13 +52,28 @@ def make_keys() -> tuple[CableKeys, CableKeys]:
     return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
 
 
+def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list[bytes]:
+    """Genuine initiations, as many as an attacker on the path had the patience to collect."""
+    identity = Identity(sender)
+    offers = (Offer(number + 1, True, 25) for number in range(count))
+    return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
+
+
 class Inbound:
     """What an inbound worker keeps of one session."""
 
     def __init__(self, action: OpenReceive) -> None:
-        self.cipher, self.aead, self.until = action.cipher, wire.aead(action.cipher, action.key), action.until
-        self.window = ReplayWindow(64)
+        self.cipher, self.aead, self.until = action.cipher, aead(action.cipher, action.key), action.until
+        self.counters: set[int] = set()  # that were accepted
+        self.newest = -1
         self.proved = False
+
+    def fresh(self, counter: int) -> bool:
+        return counter > self.newest - 64 and counter not in self.counters
+
+    def accept(self, counter: int) -> None:
+        self.counters.add(counter)
+        self.newest = max(self.newest, counter)
 
 
 class Host:
@@ -81,12 +100,12 @@ class Host:
         self.heard_frames: set[bytes] = set()
         self.lost_without_session = 0
         self.ticks = 0
-        self.stopped = False  # the supervisor
+        self.stopped = False  # the link process
         network.hosts.append(self)
         self.restart()
 
     def restart(self) -> None:
-        """As when the supervisor is killed and started again: nothing survives but the key file."""
+        """As when the tunnel is killed and started again: nothing survives but the key file."""
         self.link = Link(
             self.keys,
             remote=self.remote,
@@ -110,8 +129,8 @@ class Host:
             match action:
                 case Send(datagram, endpoint):
                     if datagram[0] == wire.TYPE_DATA:
-                        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
-                        assert counter < wire.CONTROL_COUNTERS
+                        _, index, counter = take_apart(datagram)
+                        assert counter < CONTROL_COUNTERS
                         self.network.use_nonce(self.link, index, counter)
                         self.last_sent = now
                     self.network.send(datagram, self.address, endpoint)
@@ -139,8 +158,17 @@ class Host:
                     self.up = False
                 case Note():
                     pass
+        self.check()
+
+    def check(self) -> None:
+        """What the link takes for true is what it has told: the states of its sessions and of the peer."""
         assert self.up == (self.link.status().state == "up")
-        assert len(self.inbound) == self.link.status().sessions <= MAX_SESSIONS
+        open_ = list(self.link._sessions)
+        assert {session.index for session in open_} == set(self.inbound)
+        sealing = [session.keys.send for session in open_ if session.state is SessionState.CURRENT]
+        assert sealing == ([self.outbound.key] if self.outbound else [])
+        for state, room in ROOM.items():
+            assert sum(session.state is state for session in open_) <= room + (state is SessionState.PROVED)
 
     def deadline(self) -> float:
         return float("inf") if self.stopped else self.link.next_deadline()
@@ -159,7 +187,7 @@ class Host:
             self.last_sent, self.last_heard, self.last_frame_sent, self.last_frame_heard, self.counter, self.peer
         )
         self.act(self.link.tick(self.network.now, traffic))
-        assert self.link.next_deadline() > self.network.now  # or a supervisor would spin
+        assert self.link.next_deadline() > self.network.now  # or a link process would spin
 
     def seal(self, frame: bytes, kind: int = wire.TYPE_DATA) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""
@@ -169,7 +197,7 @@ class Host:
         one = self.outbound
         self.network.use_nonce(self.link, one.index, self.counter)
         header = wire.header(kind, one.index, self.counter)
-        sealed = wire.aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
+        sealed = aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
         self.counter += 1
         self.last_sent = self.network.now
         if frame:
@@ -190,18 +218,18 @@ class Host:
             return
         if len(datagram) < wire.OVERHEAD:
             return
-        _, index, counter = wire.take_apart(int.from_bytes(datagram[:8], "little"))
+        _, index, counter = take_apart(datagram)
         session = self.inbound.get(index)
-        if session is None or self.network.now >= session.until or not session.window.fresh(counter):
+        if session is None or self.network.now >= session.until or not session.fresh(counter):
             return
         try:
             frame = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
         except InvalidTag:
             return
-        session.window.accept(counter)
+        session.accept(counter)
         first, session.proved = not session.proved, True
         latest = max(one.until for one in self.inbound.values() if one.proved)
-        newest = session.window.next == counter + 1 and session.until >= latest - wire.SAME_AGE
+        newest = session.newest == counter and session.until >= latest - SAME_AGE
         self.last_heard = self.network.now
         if newest:
             self.peer = source
@@ -210,7 +238,7 @@ class Host:
             assert frame not in self.heard_frames
             assert not frame.endswith(b" %d" % id(self))
             self.heard_frames.add(frame)
-        if (first or counter < wire.CONTROL_COUNTERS) and not self.stopped:
+        if (first or counter < CONTROL_COUNTERS) and not self.stopped:
             self.act(self.link.proved(self.network.now, index, source, newest=newest))
 
     def actions(self, kind: type) -> list[tuple[float, Action]]:

@@ -8,7 +8,7 @@ from functools import partialmethod
 from pathlib import Path
 
 from tap2tap import cli
-from tap2tap.protocols.secure.actions import Timers
+from tap2tap.protocols.secure.limits import Timers
 
 
 def command(timers: str) -> list[str]:

@@ -3,9 +3,6 @@
 Time and the kernel's answer are those of the simulation, so the results are the same on every machine.
 """
 
-import socket
-import termios
-from array import array
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from hypothesis import strategies as st
 
 from tap2tap.workers import backlog
 from tap2tap.workers.backlog import Backlog
+from tap2tap.workers.udp import Outgoing
 
 HEADERS = 42
 FEW = 64
@@ -43,16 +41,8 @@ class Link:
     def connected(self) -> Iterator[Backlog]:
         """The backlog of a socket on this link."""
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=lambda pause: self.wait(pause + self._oversleeps))
-        with (
-            mock.patch.object(backlog, "time", clock),
-            mock.patch.object(backlog, "fcntl", SimpleNamespace(ioctl=self._ioctl)),
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-        ):
-            yield Backlog(sock)
-
-    def _ioctl(self, _: int, number: int, answer: "array[int]") -> None:
-        assert number == termios.TIOCOUTQ
-        answer[0] = self._charged
+        with mock.patch.object(backlog, "time", clock):
+            yield Backlog(Queue(self))
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -65,6 +55,11 @@ class Link:
             self._charged -= charge
             self._bytes -= size
         self._spare = able if self._queue else 0.0
+
+    @property
+    def charged(self) -> int:
+        """What the kernel charges for all that waits."""
+        return self._charged
 
     @property
     def waiting(self) -> float:
@@ -83,18 +78,25 @@ class Link:
 
     def offer(self, measure: Backlog, counts: list[int], size: int) -> int:
         """Send as many of these messages as may be; how many of their datagrams were dropped."""
-        first = 0
-        while first < len(counts):
-            free = sum(counts[first:]) <= measure.free
-            some = len(counts) - first if free else measure.admit(counts, first, size)
-            if not some:
-                break
-            for count in counts[first : first + some]:
-                self.take(count, size)
-            datagrams = sum(counts[first : first + some])
-            measure.sent(some, datagrams, datagrams * size)
-            first += some
-        return sum(counts[first:])
+        dropped = 0
+        for count in counts:
+            if count > measure.free and measure.admit(count, size) < count:
+                dropped += count
+                continue
+            self.take(count, size)
+            measure.sent(1, count, count * size)
+        return dropped
+
+
+class Queue(Outgoing):
+    """A socket on a link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def queued(self) -> int:
+        """Bytes of truesize."""
+        return self._link.charged
 
 
 RATES = st.sampled_from((1e3, 1e5, 1e6, 5e6, 2e7, 1e8, 1e9)).map(lambda bits: bits / 8)

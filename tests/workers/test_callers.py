@@ -6,8 +6,7 @@ from tap2tap import clock
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.demo.lab import wait_for
 from tap2tap.endpoint import from_sockaddr
-from tap2tap.workers.peer import SILENCE
-from tap2tap.workers.plain import Keepalive
+from tap2tap.workers.stages.peer import SILENCE
 from tests.support.lone import Lone, frame, run
 
 
@@ -28,19 +27,6 @@ def test_an_idle_worker_reminds_the_peer_of_itself() -> None:
         assert lone.received(2) == [b"", b""]
         wait_for(lambda: lone.counts[Count.KEEPALIVES] >= 2, what="count of them")
         assert not lone.counts[Count.FRAMES]
-
-
-def test_keepalives_are_due_at_once_and_then_after_silence() -> None:
-    keepalive = Keepalive(25)
-    assert keepalive.due(0, 1000.0)
-    assert not keepalive.due(1, 1000.0)
-    assert not keepalive.due(1, 1024.9)
-    assert keepalive.due(1, 1025.0)
-    assert not keepalive.due(2, 1025.1)
-    assert not keepalive.due(90, 1040.0)  # frames do as well
-    assert not keepalive.due(90, 1064.9)
-    assert keepalive.due(90, 1065.0)
-    assert not Keepalive(0).due(0, 1e9)
 
 
 def test_a_client_hears_nobody_but_its_remote() -> None:

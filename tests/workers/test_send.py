@@ -1,18 +1,22 @@
 """What the kernel refuses: which trains go datagram by datagram then, for how long, and what is dropped as what."""
 
 import errno
+import socket
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tap2tap import endpoint
 from tap2tap.counters import Count, Drop
-from tap2tap.workers import udp
-from tap2tap.workers.mmsg import Outgoing
-from tests.support.sending import loopback, notes
+from tap2tap.memory import GROUP
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.send import RETRY_AFTER, Sender
+from tap2tap.workers.train import ROOM
+from tests.support.lone import roomy
+from tests.support.sending import lay, loopback, notes
 
-SEND = Outgoing.send
 FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 OURS = (errno.EBADF, errno.ENOTSOCK, errno.EFAULT)
 
@@ -37,7 +41,7 @@ def test_trains_that_are_refused_as_such_are_tried_again_after_seconds(
             for _ in range(5):
                 assert path.send(1000) == path.came()
             assert tried == before + 1
-            path.now += udp.RETRY_AFTER
+            path.now += RETRY_AFTER
         assert notes(capfd) == 1
         broken = False
         before = tried
@@ -47,7 +51,7 @@ def test_trains_that_are_refused_as_such_are_tried_again_after_seconds(
         assert path.counts[Count.FALLBACKS] == 3
         assert not path.drops
         broken = True  # much later, it is news again
-        path.now += 100 * udp.RETRY_AFTER
+        path.now += 100 * RETRY_AFTER
         assert path.send(1000) == path.came()
         assert notes(capfd) == 1
 
@@ -85,7 +89,7 @@ def test_where_single_datagrams_are_refused_too_it_was_not_the_train(
             path.refuse = lambda _: 0
             path.calls = 0
             assert path.send(1000, 1000) == path.came()
-            assert path.calls == 1
+            assert path.calls == 2
             assert path.counts[Count.FALLBACKS] == 0
         monkeypatch.undo()
     assert notes(capfd) == 0
@@ -117,28 +121,37 @@ def test_drops_are_counted_by_their_reason(
 
 
 @pytest.mark.parametrize("number", FULL)
-@pytest.mark.parametrize("trains", [True, False], ids=["trains", "datagrams"])
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_what_follows_a_refusal_for_want_of_room_is_dropped_with_it(
-    number: int, trains: bool, before: int, monkeypatch: pytest.MonkeyPatch
+def test_a_train_that_there_is_no_room_for_is_dropped_and_the_next_one_is_tried(
+    number: int, before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with loopback(monkeypatch) as path:
-        if not trains:
-            path.refuse = lambda train: errno.EIO if train else 0
-            path.send(500)
-            path.came()
-        monkeypatch.setattr(path, "_sendmmsg", lambda messages, first, _: SEND(messages, first, first + 1))
-        path.calls = 0
         path.refuse = lambda _: number if path.calls > before else 0
         sent = path.send(*[500] * 4)
-        came = path.came()
-        assert came == sent[: len(came)]
-        assert len(came) == before * (10 if trains else 1)
+        assert path.came() == sent[: before * 10]
+        assert path.calls == 4
+        assert path.drops == {"NO_BUFFERS": len(sent) - before * 10}
+
+
+@pytest.mark.parametrize("number", FULL)
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_what_follows_a_refusal_for_want_of_room_is_dropped_with_it(
+    number: int, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loopback(monkeypatch) as path:
+        path.refuse = lambda train: errno.EIO if train else 0
+        path.send(500)
+        path.came()
+        path.most = 1
+        path.calls = 0
+        path.refuse = lambda _: number if path.calls > before else 0
+        sent = path.send(500, length=40)
+        assert path.came() == sent[:before]
         assert path.calls == before + 1
-        assert path.drops == {"NO_BUFFERS": len(sent) - len(came)}
+        assert path.drops == {"NO_BUFFERS": len(sent) - before}
 
 
-ERRORS = st.sampled_from((0, 0, 0, errno.EAGAIN, errno.EINTR, errno.EIO, errno.EINVAL, errno.EPERM, errno.EHOSTUNREACH))
+ERRORS = st.sampled_from((0, 0, 0, errno.EAGAIN, errno.EIO, errno.EINVAL, errno.EPERM, errno.EHOSTUNREACH))
 
 
 @given(st.lists(st.tuples(ERRORS, st.integers(1, 8)), max_size=40), st.lists(st.integers(1, 4), min_size=1, max_size=4))
@@ -148,19 +161,49 @@ def test_whatever_calls_are_refused_all_is_sent_once_in_order_or_counted(
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch, loopback(monkeypatch) as path:
         script = iter(outcomes)
-        most = 8
 
-        def refuse(train: bool) -> int:
-            nonlocal most
-            number, most = next(script, (0, 8))
-            return 0 if number == errno.EINTR and not train else number  # Python's own call sees to that
+        def refuse(_: bool) -> int:
+            number, path.most = next(script, (0, 8))
+            return number
 
         path.refuse = refuse
-        monkeypatch.setattr(
-            path, "_sendmmsg", lambda messages, first, end: SEND(messages, first, min(end, first + most))
-        )
         sent = [datagram for trains in batches for datagram in path.send(*[300] * trains)]
         came = path.came()
         left = iter(sent)
         assert all(datagram in left for datagram in came)  # a part of it, in its order
         assert len(came) + sum(path.drops.values()) == len(sent)
+
+
+@pytest.mark.parametrize("number", OURS)
+def test_faults_of_this_program_are_raised(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with loopback(monkeypatch) as path:
+        path.refuse = lambda _: number
+        for send in (lambda: path.send(500), lambda: path.send(500, length=1), lambda: path.keepalive(b"")):
+            with pytest.raises(OSError) as raised:
+                send()
+            assert raised.value.errno == number
+
+
+def test_a_keepalive_that_is_refused_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with loopback(monkeypatch) as path:
+        for number in (0, errno.ENETUNREACH, errno.EAGAIN, errno.EPERM, 0):
+            path.refuse = lambda _, number=number: number  # type: ignore[misc]
+            assert path.keepalive(b"") == (not number)
+        assert path.came() == [b"", b""]
+        assert path.counts[Count.DATAGRAMS] == 2
+        assert not path.drops
+
+
+def test_without_trains_every_datagram_is_sent_by_itself() -> None:
+    with endpoint.open_socket("127.0.0.1", 0) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        roomy(peer).bind(("127.0.0.1", 0))
+        endpoint.enable_gro(peer)  # a train would come whole
+        arena = Arena(ROOM)
+        counts = memoryview(bytearray(GROUP * 8)).cast("Q")
+        sent = [bytes((number,)) * (100 if number < 99 else 7) for number in range(100)]  # more than one call takes
+        sockaddr = endpoint.from_sockaddr(peer.getsockname()).raw(sock.family)
+        Sender(sock, arena, counts, segment=False).send(lay(arena, sent), sockaddr)
+        peer.settimeout(10)
+        assert [peer.recv(1 << 16) for _ in sent] == sent
+        assert counts[Count.FALLBACKS] == 0
+        assert counts[Count.DATAGRAMS] == len(sent)

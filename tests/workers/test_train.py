@@ -9,8 +9,11 @@ from tap2tap import endpoint
 from tap2tap.counters import Count
 from tap2tap.demo.lab import Lab
 from tap2tap.memory import GROUP
-from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, STRIDE, TRAINS, Batch, Train, Trains
-from tap2tap.workers.udp import Receiver, Sender
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.receive import SLOTS, Receiver
+from tap2tap.workers.send import Sender
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, ROOM, Train
+from tap2tap.workers.udp import TRAINS
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -25,20 +28,23 @@ def test_the_longest_train_of_a_size_is_received_whole(lab: Lab, version: int, s
             pytest.skip("this kernel has no UDP segmentation")
         counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         address = lab.right.ipv4 if version == 4 else lab.right.ipv6
-        count = min(MAX_SEGMENTS, MAX_PAYLOAD // size)
-        batch = Batch()
-        batch.trains = Trains(Train(number * STRIDE, size, count, size) for number in range(TRAINS))
         sockaddr = endpoint.Endpoint(ipaddress.ip_address(address), 1234).raw(left.family)
-        receiver = Receiver(right)
-        # What is sent before the peer's link-layer address is known waits in a queue that is shorter than the batch.
+        arena, train = Arena(SLOTS + ROOM), Train()
+        receiver, sender = Receiver(right, arena, 0), Sender(left, arena, counts, segment=True)
+        # What is sent before the peer's link-layer address is known waits in a queue that is shorter than these trains.
         left.sendto(b"", endpoint.from_raw(sockaddr).sockaddr(left.family))
         assert select.select([right], [], [], 10)[0]
-        assert receiver.receive() is not None
-        Sender(left, counts, segment=True).send(batch, sockaddr)
-        came: list[Train] = []
+        assert receiver.receive()
+        train.at = SLOTS
+        train.size = train.step = train.last = size
+        train.count = count = min(MAX_SEGMENTS, MAX_PAYLOAD // size)
+        for _ in range(TRAINS):
+            sender.send(train, sockaddr)
+        came: list[tuple[int, int]] = []
         while len(came) < TRAINS:
             assert select.select([right], [], [], 10)[0]
-            assert receiver.receive() is not None
-            came += receiver.batch.trains
-        assert [(train.size, train.count) for train in came] == [(size, count)] * TRAINS
+            assert receiver.receive()
+            while receiver.next(train):
+                came.append((train.size, train.count))
+        assert came == [(size, count)] * TRAINS
         assert counts[Count.FALLBACKS] == 0

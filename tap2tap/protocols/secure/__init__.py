@@ -1,19 +1,25 @@
 """The secure protocol: docs/protocol.md as code, without any I/O, clock or randomness of its own.
 
-    wire       the layout of datagrams and the AEAD
-    replay     which counters have been seen, a whole train at a time
-    mac        the hash at the end of handshake datagrams: what a stranger's costs
-    mailbox    the channel between the supervisor and one worker
-    recent     what has been seen or said lately, in bounded memory
-    noise      the Noise framework, as much of it as one handshake needs
-    handshake  the messages of the handshake: build them, take them apart
-    actions    what the link asks its supervisor to do, and what it is told
-    limits     what an initiation must pass before it may cost any curve arithmetic
-    sessions   the sessions that are open, and the one to send on
-    responder  from an initiation to its answer
-    attempts   our own initiations: when, and which ones wait
-    presence   whether the peer is there, and where
-    link       all of these together: the life of a cable
+Workers and the link process load
 
-A supervisor imports link, actions and mailbox; workers import the first five, and so nothing of Noise or key files.
+    limits        every duration and limit
+    wire          the layout of datagrams
+    mac           the hash at the end of handshake datagrams: what a stranger's costs
+    replay        which counters have been seen, a whole train at a time
+    recent        what has been seen or said lately, in bounded memory
+    mailbox       the channel between the link process and one worker
+
+and the link process alone, as these need keys and `cryptography`,
+
+    noise         the Noise framework, as much of it as one handshake needs
+    handshake     the messages of the handshake: build them, take them apart
+    sealing       the AEAD of a session, for proofs and confirmations
+    actions       what the link asks the link process to do, and what it is told
+    states        the states of a session and of the peer, and what leads from one to the next
+    sessions      the sessions that are open, and the one to send on
+    rate_limiter  what an initiation must pass before it may cost any curve arithmetic
+    responder     from an initiation to its answer
+    attempts      our own initiations: when, and which ones wait
+    presence      whether the peer is there, and where
+    link          all of these together: the life of a cable
 """

@@ -1,8 +1,8 @@
-"""What the link tells its supervisor to do, what the supervisor tells the link, and how long things take.
+"""What the link asks the link process to do, and what that tells the link.
 
-The supervisor carries out the actions of one call in their order, and lets each take effect before the next:
-above all OpenReceive must have reached the inbound worker before a later Send goes out, for that is what makes the
-peer use the session; then a rekey under load loses nothing.
+The link process carries out the actions of one call in their order, and lets each take effect before the next: above
+all OpenReceive must have reached the inbound worker before a later Send goes out, for that is what makes the peer use
+the session; then a rekey under load loses nothing.
 
 All times are seconds of one clock, the link's, which never goes back and does not stand still while the machine is
 suspended (CLOCK_BOOTTIME): the life of a key is to end then, too.
@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.wire import CONTROL_COUNTERS, REKEY_AFTER_MESSAGES, Cipher
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
+from tap2tap.protocols.secure.wire import Cipher
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this datagram, which is complete, from the cable's socket."""
+    """Send this datagram, which is complete, from the socket that the workers use."""
 
     datagram: bytes
     endpoint: Endpoint
@@ -27,7 +28,7 @@ class Send:
 class OpenReceive:
     """The inbound worker is to accept data datagrams with this index, beside those it accepts already.
 
-    From `until` on, seconds of the link's clock, it accepts none, whether it hears of the supervisor or not.
+    From `until` on, seconds of the link's clock, it accepts none, whether it hears of the link process or not.
     """
 
     index: int
@@ -48,7 +49,7 @@ class UseForSending:
     """The outbound worker is to seal with this key from now on, and to forget the one before.
 
     `index` is the peer's, for the header; the worker's counters begin at `first_counter`. From `until` on, seconds of
-    the link's clock, it seals nothing, whether it hears of the supervisor or not.
+    the link's clock, it seals nothing, whether it hears of the link process or not.
     """
 
     index: int
@@ -110,7 +111,8 @@ Action: TypeAlias = (
     | Note
 )
 
-NEVER = float("-inf")
+NEVER = float("-inf")  # times
+FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +132,6 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Timers:
-    """All durations of the protocol, in seconds, and the count that asks for a rekey; tests shorten them."""
-
-    rekey_after: float = 120.0
-    reject_after: float = 180.0  # a session's whole life
-    stop_before_reject: float = 10.0  # sending ends earlier, so that nothing in flight meets a closed door
-    rekey_messages: int = REKEY_AFTER_MESSAGES
-    initiation_life: float = 10.0  # a response that comes later is too late
-    unproved_life: float = 15.0  # of a session that nobody has used yet
-    answer_wait: float = 5.0  # after a response, for the confirmation; then the handshake is tried again
-    unanswered: float = 15.0  # frames go out and nothing comes in: handshake
-    passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
-    late_keepalive: float = 10.0  # a keepalive is this late: handshake
-    give_up: float = 20.0  # handshakes go unanswered: the peer is down
-    forget_endpoint: float = 90.0  # the same, and nobody configured where the peer is: wait until it comes
-    poll: float = 2.0  # `tick` is wanted this often while there is a session, to look at the traffic
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """The link as `tap2tap stats` shows it."""
 
@@ -157,5 +140,3 @@ class Status:
     cipher: Cipher | None
     last_handshake: float | None  # when the session in use was proved
     rekeys: int  # sessions that took the place of a living one
-    sessions: int  # open for receiving
-    refused: dict[str, int]  # handshake datagrams, by reason

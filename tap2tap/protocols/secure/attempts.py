@@ -8,27 +8,14 @@ Several wait at the same time, so that a path which is slower than our patience 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.handshake import (
-    NO_COOKIE,
-    Answer,
-    Identity,
-    Initiation,
-    Offer,
-    SessionKeys,
-    index_in,
-)
-from tap2tap.protocols.secure.limits import COOKIE_LIFE
-from tap2tap.protocols.secure.mac import WAITING
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Send
+from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer, index_in
+from tap2tap.protocols.secure.limits import ATTEMPT_DELAYS, ATTEMPT_JITTER, COOKIE_USE, WAITING, Timers
 from tap2tap.protocols.secure.noise import KEY_LENGTH
-
-# Seconds from attempt to attempt; the last one for ever. The first are short, as two ends are often started together,
-# and the one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST).
-DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
-JITTER: Final = 1 / 3  # of a delay, at most, and of a second, on top: two ends that start together do not stay in step
-COOKIE_USE: Final = COOKIE_LIFE - 20.0  # seconds after which a cookie may no longer be honoured when it arrives
+from tap2tap.protocols.secure.sessions import Session
+from tap2tap.protocols.secure.states import SessionEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +27,33 @@ class _Waiting:
     target: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A handshake that has its response. The initiation that was answered went to `target`."""
-
-    index: int  # ours
-    answer: Answer
-    keys: SessionKeys
-    target: Endpoint
-
-
 class Attempts:
-    """The running series, if any. `random(n)` returns n unpredictable bytes; times are of the link's clock."""
+    """The running series, if any. Times are of the link's clock."""
 
     __slots__ = (
         "_cookie",
         "_cookie_until",
         "_identity",
-        "_life",
         "_may_retry",
+        "_offer",
         "_random",
+        "_timers",
         "_waiting",
         "due",
         "number",
         "started",
     )
 
-    def __init__(self, identity: Identity, random: Callable[[int], bytes], life: float) -> None:
-        """`life` is how many seconds an initiation waits for its response."""
-        self._identity, self._random, self._life = identity, random, life
+    def __init__(
+        self, identity: Identity, offer: Callable[[], Offer], random: Callable[[int], bytes], timers: Timers
+    ) -> None:
+        """`offer()` makes the payload of an initiation, `random(n)` returns n unpredictable bytes."""
+        self._identity, self._offer, self._random, self._timers = identity, offer, random, timers
         self._waiting: dict[int, _Waiting] = {}
-        self._cookie, self._cookie_until = NO_COOKIE, float("-inf")
+        self._cookie, self._cookie_until = NO_COOKIE, NEVER
         self._may_retry = False  # whether the attempt made last has not been repeated for a challenge yet
         self.started: float | None = None  # None: no series
-        self.due = float("inf")  # of the next attempt
+        self.due = FOREVER  # of the next attempt
         self.number = 0  # attempts made in this series
 
     def begin(self, now: float) -> None:
@@ -83,58 +63,65 @@ class Attempts:
 
     def end(self) -> None:
         """A session is proved, or there is nobody to try: forget the series and all that waits."""
-        self.started, self.due = None, float("inf")
+        self.started, self.due = None, FOREVER
         self._waiting.clear()
 
     def uses(self, index: int) -> bool:
         """Tell whether an initiation that waits has this index."""
         return index in self._waiting
 
-    def attempt(self, now: float, offer: Offer, target: Endpoint) -> bytes:
-        """Build the initiation that is due, and set the time of the next one."""
-        delay = DELAYS[min(self.number, len(DELAYS) - 1)]
+    def attempt(self, now: float, target: Endpoint) -> Send:
+        """Make the attempt that is due, and set the time of the next one."""
+        delay = ATTEMPT_DELAYS[min(self.number, len(ATTEMPT_DELAYS) - 1)]
         self.number += 1
-        self.due = now + delay + JITTER * min(delay, 1.0) * self._random(1)[0] / 256
+        self.due = now + delay + ATTEMPT_JITTER * min(delay, 1.0) * self._random(1)[0] / 256
         self._may_retry = True
-        return self._initiate(now, offer, target)
+        return self._initiate(now, target)
 
-    def answered(self, now: float, response: bytes, wait: float) -> Answered | None:
-        """Read a response whose mac is right; None if nothing waits for it.
+    def answered(self, now: float, response: bytes) -> Session | None:
+        """Make a session of a response whose mac is right; None if nothing waits for it.
 
-        Everything else that waits is forgotten, and the next attempt is due in `wait` seconds. Raises NoiseError for
-        a response that is not to be had from the peer; then nothing has changed.
+        Everything else that waits is forgotten, and the next attempt is put off. Raises NoiseError for a response
+        that is not to be had from the peer; then nothing has changed.
         """
         waiting = self._waiting.get(index_in(response))
-        if waiting is None or now - waiting.sent_at >= self._life:
+        if waiting is None or now - waiting.sent_at >= self._timers.initiation_life:
             return None
         answer, keys = waiting.initiation.finish(response)
         self._waiting.clear()
-        self.due = max(self.due, now + wait)
-        return Answered(waiting.initiation.offer.index, answer, keys, waiting.target)
+        self.due = max(self.due, now + self._timers.answer_wait)
+        session = Session(
+            waiting.initiation.offer.index,
+            answer.index,
+            answer.cipher,
+            keys,
+            initiator=True,
+            peer_keepalive=answer.keepalive,
+            established=now,
+            target=waiting.target,
+        )
+        session.advance(SessionEvent.RESPONSE)
+        return session
 
-    def challenged(self, now: float, challenge: bytes) -> Endpoint | None:
-        """Take the cookie out of a challenge; returns where another initiation is to go at once, if one is.
+    def challenged(self, now: float, challenge: bytes) -> Send | None:
+        """Take the cookie out of a challenge; returns the initiation that is to be sent at once, if one is.
 
         That is one for each attempt by the clock: a responder that challenges everything draws no more. And it goes
         where the challenged one went, as nothing authenticates where the challenge came from.
         """
         for index, waiting in self._waiting.items():
             cookie = waiting.initiation.cookie_from(challenge)
-            if cookie is not None and now - waiting.sent_at < self._life:
+            if cookie is not None and now - waiting.sent_at < self._timers.initiation_life:
                 del self._waiting[index]  # who has challenged it will not answer it any more
                 self._cookie, self._cookie_until = cookie, now + COOKIE_USE
-                may, self._may_retry = self._may_retry, False
-                return waiting.target if may else None
+                may_retry, self._may_retry = self._may_retry, False
+                return self._initiate(now, waiting.target) if may_retry else None
         return None
 
-    def retry(self, now: float, offer: Offer, target: Endpoint) -> bytes:
-        """Build the initiation that answers a challenge; the time of the next attempt stays as it is."""
-        return self._initiate(now, offer, target)
-
-    def _initiate(self, now: float, offer: Offer, target: Endpoint) -> bytes:
+    def _initiate(self, now: float, target: Endpoint) -> Send:
         cookie = self._cookie if now < self._cookie_until else NO_COOKIE
-        initiation = Initiation(self._identity, offer, ephemeral=self._random(KEY_LENGTH), cookie=cookie)
+        initiation = Initiation(self._identity, self._offer(), ephemeral=self._random(KEY_LENGTH), cookie=cookie)
         if len(self._waiting) >= WAITING:
             del self._waiting[next(iter(self._waiting))]  # the oldest
-        self._waiting[offer.index] = _Waiting(initiation, now, target)
-        return initiation.datagram
+        self._waiting[initiation.offer.index] = _Waiting(initiation, now, target)
+        return Send(initiation.datagram, target)

@@ -13,10 +13,10 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from tap2tap.keys import CableKeys
+from tap2tap.keys import CableKeys, public_key
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.mac import MAC_LENGTH, mac, matches
-from tap2tap.protocols.secure.noise import HandshakeState, NoiseError, diffie_hellman, public_of
+from tap2tap.protocols.secure.noise import HandshakeState, NoiseError, diffie_hellman
 from tap2tap.protocols.secure.wire import Cipher
 
 NOISE_NAME: Final = "Noise_KKpsk0_25519_ChaChaPoly_BLAKE2s"
@@ -70,7 +70,7 @@ class Identity:
     def __init__(self, keys: CableKeys) -> None:
         self._private, self._peer, self._psk = keys.private, keys.peer, keys.psk
         secret = diffie_hellman(keys.private, keys.peer)
-        own = public_of(keys.private)
+        own = public_key(keys.private)
         self.own_mac_key: bytes = hashlib.blake2s(MAC_LABEL + keys.psk + own + keys.peer, key=secret).digest()
         # They may be given to whoever sorts datagrams: no session can be made with them.
         self.peer_mac_key: bytes = hashlib.blake2s(MAC_LABEL + keys.psk + keys.peer + own, key=secret).digest()

@@ -1,99 +1,71 @@
-"""What an initiation must pass before it may cost any curve arithmetic.
+"""Every duration and limit of docs/protocol.md, under the number of the section that states it.
 
-Whoever lacks the keys is stopped before, by one hash (the mac). What is left is an attacker on the path who recorded
-genuine initiations and plays them back. Without a clock that both ends share, an old initiation looks as good as a
-new one, so:
-
-- one that was seen lately is dropped in silence; the memory for that is bounded;
-- the rest draw on a small budget, a token bucket, and need one of a few places; one honest peer exhausts neither;
-- when either is exhausted, the answer is a challenge: a cookie that the peer must put into its next initiation. An
-  initiation with a valid cookie cannot be an old recording; those have a budget, a memory and a place of their own,
-  which no recordings can touch, be they many or few. So a handshake completes whatever is being replayed.
+The table in section 7 lists them, and a test compares that, the text and this. Times are seconds of the link's clock.
+Nothing of the project is imported here: workers read this too.
 """
 
-from collections.abc import Callable
-from enum import Enum
+from dataclasses import dataclass
 from typing import Final
 
-from tap2tap.protocols.secure.handshake import COOKIE_LENGTH, NO_COOKIE, cookie_in
-from tap2tap.protocols.secure.mac import MAC_LENGTH
-from tap2tap.protocols.secure.recent import Seen
+# 2.4 The mac of handshake messages
 
-HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
+WAITING: Final = 6  # initiations of ours that may wait for a response; 3.1 says the same
+
+# 2.5 Data
+
+CONTROL_COUNTERS: Final = 16  # counters below are the link's, for proofs and confirmations; the workers' begin here
+REJECT_AFTER_MESSAGES: Final = 2**31  # counters from here on are never sent and never accepted
+WINDOW: Final = 8192  # counters that a receiver remembers; a 64-segment train of late datagrams is far from its edge
+
+# 3. Sessions
+
+PROOF_DELAYS: Final = (0.1, 0.4, 1.5)  # from proof to proof, in case one is lost or came too early
+ROOM_PROVED: Final = 8  # sessions that something authentic came in on
+ROOM_STARTED: Final = 4  # sessions that wait for a confirmation
+
+# 3.1 When a handshake is started
+
+REKEY_JITTER: Final = 1 / 40  # of the time to a rekey, at most
+PATIENCE: Final = 1 / 12  # of the time to a rekey: so much later the responder rekeys, if the initiator has not
+# From attempt to attempt; the last one for ever. The first are short, as two ends are often started together, and the
+# one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST).
+ATTEMPT_DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
+ATTEMPT_JITTER: Final = 1 / 3  # of a delay, and of a second, at most, so that two ends do not stay in step
+
+# 3.2 Where the peer is, and whether
+
+SAME_AGE: Final = 20.0  # between the handshakes of two sessions that may have come about in the other order at the peer
+DEAD_INTERVALS: Final = 2.5  # keepalive intervals, and
+DEAD_GRACE: Final = 5.0  # so much more, without a sound: two keepalives are lost, so the peer is gone
+
+# 5. Attackers
+
+REMEMBERED: Final = 1024  # initiations, of each kind: more than a peer can make while a cookie lives
 HANDSHAKE_BURST: Final = 5.0
-COOKIE_LIFE: Final = 120.0  # seconds that a cookie is given out for; it is honoured for as long again, or longer
+HANDSHAKES_PER_SECOND: Final = 2.0  # a peer needs one, at its most impatient
+ROOM_ANSWERED: Final = 8  # sessions that wait for a proof, of initiations that may be recordings
+COOKIE_LIFE: Final = 120.0  # a cookie is given out for so long; it is honoured for as long again, or longer
+COOKIE_USE: Final = 100.0  # an initiator uses a cookie for so long: less, as it may then be on its way
+ROOM_ANSWERED_FRESH: Final = 4  # sessions that wait for a proof, of initiations that were made lately
 
 
-class TokenBucket:
-    """`burst` at once, `rate` a second in the long run."""
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The durations that tests shorten, and the count that asks for a rekey."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens = burst
-        self._at = float("-inf")  # of the last call
-
-    def take(self, now: float) -> bool:
-        """Take one token, if there is one."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
-class Verdict(Enum):
-    """What to do with an initiation whose mac is right."""
-
-    REPLAYED = "drop it"
-    ANSWER = "answer it; it may be an old recording"
-    ANSWER_FRESH = "answer it; it was made lately"
-    CHALLENGE = "ask for proof that it was made lately"
-    BUSY = "drop it; even fresh ones come too fast"
-
-
-class Gate:
-    """Decides about initiations. `random(n)` returns n unpredictable bytes."""
-
-    __slots__ = ("_cookie", "_cookie_at", "_cookie_before", "_fresh", "_fresh_seen", "_random", "_seen", "_strange")
-
-    def __init__(self, random: Callable[[int], bytes]) -> None:
-        self._random = random
-        self._strange = TokenBucket(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST)
-        self._fresh = TokenBucket(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST)
-        self._seen, self._fresh_seen = Seen(), Seen()
-        self._cookie = self._cookie_before = NO_COOKIE
-        self._cookie_at = float("-inf")
-
-    def judge(self, now: float, initiation: bytes, *, room: bool = True) -> Verdict:
-        """Decide, and remember. The mac, which has been checked, stands for the whole message.
-
-        `room` says whether a session for what may be a recording still has a place.
-        """
-        mac = initiation[-MAC_LENGTH:]
-        if self._is_fresh(now, cookie_in(initiation)):
-            if not self._fresh_seen.add(mac):
-                return Verdict.REPLAYED
-            return Verdict.ANSWER_FRESH if self._fresh.take(now) else Verdict.BUSY
-        if not self._seen.add(mac):
-            return Verdict.REPLAYED
-        return Verdict.ANSWER if room and self._strange.take(now) else Verdict.CHALLENGE
-
-    def cookie(self, now: float) -> bytes:
-        """Return the cookie to give out now."""
-        age = now - self._cookie_at
-        if age >= COOKIE_LIFE:
-            self._cookie_before = self._cookie if age < 2 * COOKIE_LIFE else NO_COOKIE
-            self._cookie, self._cookie_at = self._random(COOKIE_LENGTH), now
-        return self._cookie
-
-    def _is_fresh(self, now: float, cookie: bytes) -> bool:
-        if cookie == NO_COOKIE:
-            return False
-        age = now - self._cookie_at
-        # Renewed only when one is asked for, so an honoured cookie is at most three times COOKIE_LIFE old.
-        return (age < 2 * COOKIE_LIFE and cookie == self._cookie) or (
-            age < COOKIE_LIFE and cookie == self._cookie_before
-        )
+    # 3. Sessions
+    unproved_life: float = 15.0  # of a session that nobody has used yet
+    reject_after: float = 180.0  # a session's whole life
+    stop_before_reject: float = 10.0  # sending ends earlier, so that nothing in flight meets a closed door
+    # 3.1 When a handshake is started
+    rekey_after: float = 120.0
+    rekey_messages: int = 2**28
+    unanswered: float = 15.0  # frames go out and nothing comes in: handshake
+    late_keepalive: float = 10.0  # a keepalive is this late: handshake
+    initiation_life: float = 10.0  # a response that comes later is too late
+    answer_wait: float = 5.0  # after a response, for the confirmation; then the handshake is tried again
+    forget_endpoint: float = 90.0  # nobody answers, and nobody configured where the peer is: wait until it comes
+    # 3.2 Where the peer is, and whether
+    passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
+    give_up: float = 20.0  # handshakes go unanswered: the peer is down
+    poll: float = 2.0  # `tick` is wanted this often while there is a session, to look at the traffic

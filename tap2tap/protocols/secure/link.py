@@ -2,7 +2,7 @@
 
 Pure: a method takes the time and what happened, and returns what to do. The theory of operation:
 
-- Either end may start. An initiation is answered if it passes the gate, and the answer opens a session for
+- Either end may start. An initiation is answered if it passes the rate limiter, and the answer opens a session for
   receiving, no more: it may have been a recording. The initiator proves the session with a keepalive, the responder
   confirms with another. *An end sends frames on a session only after something authentic came in on it*, so a
   session is used only when both ends have it, and until then the one before goes on undisturbed.
@@ -15,26 +15,24 @@ Pure: a method takes the time and what happened, and returns what to do. The the
 - A series of attempts begins where the peer is configured to be, so whoever once led us elsewhere does so until the
   next handshake, no longer.
 
-All memory is bounded: the rooms of `Sessions`, the initiations of `Attempts`, the memories of the `Gate`.
+All memory is bounded: the places of `Sessions`, the initiations of `Attempts`, the memories of the `RateLimiter`.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
-from tap2tap.protocols.secure.actions import Action, Note, Send, SendKeepalive, Status, Timers, Traffic
+from tap2tap.protocols.secure.actions import NEVER, Action, Note, Send, SendKeepalive, Status, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.handshake import Identity, Offer
+from tap2tap.protocols.secure.limits import PATIENCE, REKEY_JITTER, Timers
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
 from tap2tap.protocols.secure.responder import Responder
-from tap2tap.protocols.secure.sessions import Kind, Session, Sessions
+from tap2tap.protocols.secure.sessions import Session, Sessions
+from tap2tap.protocols.secure.states import SessionState
 from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_response
-
-REKEY_JITTER: Final = 1 / 40  # of the rekey time
-PATIENCE: Final = 1 / 12  # of the rekey time: so much later the responder rekeys, if the initiator has not
 
 
 class Link:
@@ -60,12 +58,12 @@ class Link:
         self._identity = Identity(keys)
         self._notes = Sparingly()
         self._responder = Responder(
-            self._identity, keepalive=keepalive, hardware_aes=hardware_aes, random=random, timers=self._timers
+            self._identity, keepalive=keepalive, hardware_aes=hardware_aes, new_index=self._new_index, random=random
         )
-        self._attempts = Attempts(self._identity, random, self._timers.initiation_life)
+        self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
-        self._ticked = float("-inf")
+        self._ticked = NEVER
         self._last_handshake: float | None = None
         self._todo: list[Action] = []
 
@@ -74,7 +72,14 @@ class Link:
         """The keys of this end."""
         return self._identity
 
-    # What the supervisor calls.
+    # What the link process calls.
+
+    def resume(self, endpoint: Endpoint, *, heard: float, until: float) -> None:
+        """Before `start`: a predecessor was killed to whom the peer was up at `endpoint`, and last heard then.
+
+        Its session serves `until` then, unless one that is made anew takes its place.
+        """
+        self._presence.resume(endpoint, heard, until)
 
     def start(self, now: float) -> list[Action]:
         """Begin: with a first handshake, if it is known where the peer is."""
@@ -98,9 +103,8 @@ class Link:
     def received(self, now: float, datagram: bytes, source: Endpoint) -> list[Action]:
         """Take a datagram of a handshake type, from anyone; whatever is wrong with it, it is silently dropped."""
         if is_challenge(datagram):
-            target = self._attempts.challenged(now, datagram)
-            if target:
-                self._todo.append(Send(self._attempts.retry(now, self._offer(), target), target))
+            if retry := self._attempts.challenged(now, datagram):
+                self._todo.append(retry)
         elif (is_initiation(datagram) or is_response(datagram)) and self._identity.is_from_peer(datagram):
             try:
                 if is_initiation(datagram):
@@ -124,7 +128,7 @@ class Link:
             self._presence.hear(now)
             if not session.initiator and (confirmation := session.control_keepalive()):
                 self._todo.append(Send(confirmation, source))
-            first = session.kind is not Kind.PROVED
+            first = not session.proved
             if first:
                 self._todo += self._sessions.prove(session)
             if newest and self._sessions.is_in_use(session):
@@ -154,8 +158,6 @@ class Link:
             cipher=self._sessions.current.cipher if self._sessions.current else None,
             last_handshake=self._last_handshake,
             rekeys=self._sessions.replaced,
-            sessions=len(self._sessions),
-            refused=dict(self._responder.refused),
         )
 
     # Handshakes.
@@ -177,7 +179,7 @@ class Link:
         elif now >= attempts.due:
             # By turns where the peer is configured to be and where it was heard last: one of them may be stale.
             target = targets[attempts.number % len(targets)]
-            self._todo.append(Send(attempts.attempt(now, self._offer(), target), target))
+            self._todo.append(attempts.attempt(now, target))
 
     def _wants_handshake(self, now: float) -> bool:
         current = self._sessions.current
@@ -199,32 +201,22 @@ class Link:
         return current.rekey_at - patience if astray else current.rekey_at + patience
 
     def _answer(self, now: float, initiation: bytes, source: Endpoint) -> None:
-        room = self._sessions.has_room(Kind.ANSWERED)
-        reply, session = self._responder.answer(now, initiation, self._new_index, self._rekey_time(), room=room)
+        room = self._sessions.has_room(SessionState.ANSWERED)
+        reply, session = self._responder.answer(now, initiation, room=room)
         if session:
-            self._todo += self._sessions.open(session)
+            self._open(now, session)
         if reply:
             self._todo.append(Send(reply, source))
 
     def _finish(self, now: float, response: bytes) -> None:
-        result = self._attempts.answered(now, response, self._timers.answer_wait)
-        if result is None:
-            return
-        self._presence.hear(now)
-        session = Session(
-            result.index,
-            result.answer.index,
-            result.answer.cipher,
-            result.keys,
-            initiator=True,
-            peer_keepalive=result.answer.keepalive,
-            established=now,
-            rekey_at=now + self._rekey_time(),
-            kind=Kind.STARTED,
-            target=result.target,
-        )
+        if session := self._attempts.answered(now, response):
+            self._presence.hear(now)
+            self._open(now, session)
+            self._prove(now, session)
+
+    def _open(self, now: float, session: Session) -> None:
+        session.rekey_at = now + self._timers.rekey_after * (1 + REKEY_JITTER * self._random(1)[0] / 256)
         self._todo += self._sessions.open(session)
-        self._prove(now, session)
 
     # Small things.
 
@@ -245,9 +237,6 @@ class Link:
             index = int.from_bytes(self._random(3), "little")
             if index and not self._sessions.get(index) and not self._attempts.uses(index):
                 return index
-
-    def _rekey_time(self) -> float:
-        return self._timers.rekey_after * (1 + REKEY_JITTER * self._random(1)[0] / 256)
 
     def _note(self, message: str, **facts: object) -> None:
         self._todo.append(Note(message, facts))

@@ -9,7 +9,6 @@ import hmac
 from typing import Final
 
 MAC_LENGTH: Final = 16
-WAITING: Final = 6  # initiations of ours that may wait for a response: a challenge is about one of the last so many
 
 
 def mac(key: bytes, message: bytes | memoryview, context: bytes | memoryview = b"") -> bytes:

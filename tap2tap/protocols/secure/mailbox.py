@@ -1,8 +1,9 @@
-"""The private channel between the supervisor and one worker: keys go down, handshakes and proofs come up.
+"""The private channel between the link process and one worker: keys go down, handshakes and proofs come up.
 
-A channel belongs to one life of a worker: a successor gets a fresh one, and is told everything afresh. The supervisor
-raises the worker's MAIL slot with every order, so that a worker in full flow learns by one look at its memory that
-there is something to read. An order is in the channel before the datagram goes out that makes the peer rely on it.
+A channel belongs to one life of a worker: a successor gets a fresh one, and is told everything afresh. It outlives the
+link process, of whose end the supervisor has a duplicate for the next one: the worker does not notice. The link raises
+the worker's MAIL slot with every order, so that a worker in full flow learns by one look at its memory that there is
+something to read. An order is in the channel before the datagram goes out that makes the peer rely on it.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ BUFFER = 1 << 16  # bytes that may wait in a channel: a flood of handshakes is c
 
 
 class Task(IntEnum):
-    """What the supervisor tells a worker to do."""
+    """What the link process tells a worker to do."""
 
     OPEN = 1  # inbound: accept this session
     CLOSE = 2  # inbound: forget it
@@ -59,7 +60,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """An authentic datagram came on the session of this index: its first, or one of the supervisor's counters.
+    """An authentic datagram came on the session of this index: its first, or one of the control counters.
 
     `newest` says that it tells where the peer is (docs/protocol.md, 3.2).
     """
@@ -77,7 +78,7 @@ class Handshake:
     source: Endpoint
 
 
-class SupervisorEnd:
+class LinkEnd:
     """The end that orders. `sock` is its own; `deserted` says that the worker at the other end is dead."""
 
     def __init__(self, sock: socket.socket, counts: Counts) -> None:
@@ -102,12 +103,14 @@ class SupervisorEnd:
             if not packed:
                 self.deserted = True
                 return
-            source = endpoint.unpack(packed[1:_ENDPOINT])
-            if packed[:1] == _PROVED:
-                index, newest = _INDEX_AND_NEWEST.unpack(packed[_ENDPOINT:])
+            if len(packed) <= _ENDPOINT:  # a worker writes nothing so short; but it reads what strangers wrote
+                continue
+            source, rest = endpoint.unpack(packed[1:_ENDPOINT]), packed[_ENDPOINT:]
+            if packed[:1] == _HANDSHAKE:
+                yield Handshake(rest, source)
+            elif len(rest) == _INDEX_AND_NEWEST.size:
+                index, newest = _INDEX_AND_NEWEST.unpack(rest)
                 yield Proved(index, source, newest)
-            else:
-                yield Handshake(packed[_ENDPOINT:], source)
 
     def close(self) -> None:
         """Close the channel."""
@@ -139,13 +142,15 @@ class WorkerEnd:
                 packed = self._sock.recv(_ORDER.size)
             except OSError:
                 return
-            if len(packed) != _ORDER.size:  # the supervisor is gone, and so are we in a moment
+            if (
+                len(packed) != _ORDER.size
+            ):  # the supervisor is gone, and so are we in a moment: it has a duplicate of the end
                 return
             task, cipher, index, slot, until, resumed, key = _ORDER.unpack(packed)
             yield Order(Task(task), Cipher(cipher), index, slot, until, resumed, key)
 
     def proved(self, index: int, source: Endpoint, *, newest: bool) -> bool:
-        """Tell the supervisor; False when the channel is full."""
+        """Tell the link process; False when the channel is full."""
         return self._send(_PROVED + endpoint.pack(source) + _INDEX_AND_NEWEST.pack(index, newest))
 
     def handshake(self, datagram: bytes, source: Endpoint) -> bool:
@@ -161,7 +166,7 @@ class WorkerEnd:
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
-    """Make the two ends: the supervisor's and the worker's."""
+    """Make the two ends: the link process's and the worker's."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)

@@ -15,6 +15,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from tap2tap.keys import public_key
+
 KEY_LENGTH: Final = 32  # DHLEN of 25519, and of every symmetric key and pre-shared key
 TAG_LENGTH: Final = 16
 MAX_NONCE: Final = 2**64 - 1  # section 5.1: reserved, never used
@@ -30,11 +32,6 @@ HASHES: Final[dict[str, Callable[..., Any]]] = {"BLAKE2s": hashlib.blake2s, "SHA
 
 class NoiseError(Exception):
     """A message that is not what the other end would have sent; it never holds a key or a part of one."""
-
-
-def public_of(private: bytes) -> bytes:
-    """Compute the X25519 public key (32 bytes) of a private key (32 bytes)."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
 def diffie_hellman(private: bytes, public: bytes) -> bytes:
@@ -170,7 +167,7 @@ class HandshakeState:
         self._ephemeral = self._peer_ephemeral = b""
         self._state = SymmetricState(name)
         self._state.mix_hash(prologue)
-        own = public_of(private)
+        own = public_key(private)
         for static in (own, peer) if initiator else (peer, own):
             self._state.mix_hash(static)
 
@@ -188,7 +185,7 @@ class HandshakeState:
         for word in self._patterns.pop(0):
             if word == "e":
                 self._ephemeral = ephemeral
-                message += self._mix_ephemeral(public_of(ephemeral))
+                message += self._mix_ephemeral(public_key(ephemeral))
             else:
                 self._mix(word)
         return message + self._state.seal_and_hash(payload)

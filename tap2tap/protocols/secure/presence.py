@@ -6,9 +6,9 @@ nothing to say answers with a keepalive after a while in any case, so that frame
 """
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import NEVER, Action, PeerDown, PeerMoved, PeerUp, Timers, Traffic
-
-FOREVER = float("inf")
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, PeerDown, PeerMoved, PeerUp, Traffic
+from tap2tap.protocols.secure.limits import DEAD_GRACE, DEAD_INTERVALS, Timers
+from tap2tap.protocols.secure.states import PEER, PeerEvent, PeerState
 
 
 class Presence:
@@ -21,25 +21,34 @@ class Presence:
         "_looked",
         "_peer_keepalive",
         "_sent",
+        "_session_until",
         "_timers",
         "_unanswered_since",
         "endpoint",
         "heard",
+        "state",
         "traffic",
-        "up",
     )
 
     def __init__(self, keepalive: int, timers: Timers) -> None:
         self._keepalive, self._timers = keepalive, timers
         self._peer_keepalive = 0
         self.traffic = Traffic()
-        self.up = False
+        self.state = PeerState.UNKNOWN
         self.endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
         self.heard = NEVER
         self._endpoint_at = self._down_at = NEVER
         self._sent = NEVER  # what we know of ourselves; the workers' account comes later
         self._looked = NEVER  # when `look` was last called
         self._unanswered_since = FOREVER
+        self._session_until = NEVER  # when the workers stop to use a session that our predecessor made
+
+    def resume(self, endpoint: Endpoint, heard: float, until: float) -> None:
+        """Go on where a predecessor was to whom the peer was up; the workers use its session `until` then."""
+        self.endpoint = endpoint
+        self.heard = self._endpoint_at = heard
+        self._session_until = until
+        self._advance(PeerEvent.RESUMED)  # everybody knows
 
     def look(self, now: float, traffic: Traffic, has_session: bool) -> list[Action]:
         """Take in what the workers did."""
@@ -52,12 +61,12 @@ class Presence:
         elif traffic.last_frame_sent > self._looked:
             self._unanswered_since = min(self._unanswered_since, now)
         self._looked = now
-        events: list[Action] = []
+        todo: list[Action] = []
         if traffic.endpoint is not None and traffic.last_heard > self._endpoint_at:
-            events += self.locate(traffic.last_heard, traffic.endpoint)
+            todo += self.locate(traffic.last_heard, traffic.endpoint)
         if not self.up and has_session and traffic.last_heard > self._down_at:
-            events += self.rise()
-        return events
+            todo += self._advance(PeerEvent.HEARD)
+        return todo
 
     def hear(self, now: float) -> None:
         """Something authentic came, from wherever."""
@@ -65,42 +74,46 @@ class Presence:
 
     def locate(self, at: float, endpoint: Endpoint) -> list[Action]:
         """The peer is here since `at`."""
-        moved = self.endpoint is not None and endpoint != self.endpoint
-        self.endpoint, self._endpoint_at = endpoint, at
-        return [PeerMoved(endpoint)] if moved and self.up else []
+        known, self.endpoint, self._endpoint_at = self.endpoint, endpoint, at
+        return [] if endpoint == known else self._advance(PeerEvent.LOCATED)
 
     def settle(self, now: float, peer_keepalive: int) -> list[Action]:
-        """A session is proved: the peer is there."""
+        """A session is proved that is sent on: the peer is there."""
         self._peer_keepalive = peer_keepalive
         self._sent = now  # the proof or the confirmation
-        return [] if self.up else self.rise()
-
-    def rise(self) -> list[Action]:
-        """The peer is there."""
-        if self.endpoint is None:
-            return []
-        self.up = True
-        return [PeerUp(self.endpoint)]
+        return self._advance(PeerEvent.PROVED)
 
     def judge(self, now: float, has_session: bool, trying_since: float | None) -> list[Action]:
         """Decide whether the peer is gone; `trying_since` is when the running series of handshakes began."""
         if not self.up:
             return []
-        if not has_session:
-            reason = "the session is over and no new one was to be had"
-        elif self.interval and now - self.heard >= self.dead_after:
-            reason = "nothing was heard from it"
+        if not has_session and now >= self._session_until:
+            event = PeerEvent.NO_SESSION
+        elif self._interval and now - self.heard >= DEAD_INTERVALS * self._interval + DEAD_GRACE:
+            event = PeerEvent.SILENT
         elif trying_since is not None and self.is_in_vain(now, trying_since, self._timers.give_up):
-            reason = "it does not answer handshakes"
+            event = PeerEvent.NO_ANSWER
         else:
             return []
-        self.up = False
         self._down_at = now
-        return [PeerDown(reason)]
+        return self._advance(event)
 
     def forget_endpoint(self, now: float) -> None:
         """Nobody is where the peer was last heard."""
         self.endpoint, self._endpoint_at = None, now
+        self._advance(PeerEvent.FORGOTTEN)
+
+    def _advance(self, event: PeerEvent) -> list[Action]:
+        """Go to the state that follows, and tell of it if that is, or was, UP."""
+        was_up = self.up
+        self.state = PEER[self.state, event]
+        if was_up and not self.up:
+            return [PeerDown(event.value)]
+        if self.endpoint is None or not self.up:
+            return []
+        if not was_up:
+            return [PeerUp(self.endpoint)]
+        return [PeerMoved(self.endpoint)] if event is PeerEvent.LOCATED else []
 
     def is_in_vain(self, now: float, trying_since: float, patience: float) -> bool:
         """Tell whether handshakes were tried for so long with nothing heard meanwhile."""
@@ -110,17 +123,17 @@ class Presence:
         """Tell whether silence suggests that the peer has lost the session."""
         if now - self._unanswered_since >= self._timers.unanswered:
             return True
-        return bool(self.interval) and now - self.heard >= self.interval + self._timers.late_keepalive
+        return bool(self._interval) and now - self.heard >= self._interval + self._timers.late_keepalive
 
     @property
-    def interval(self) -> int:
+    def up(self) -> bool:
+        """Whether the peer is there."""
+        return self.state is PeerState.UP
+
+    @property
+    def _interval(self) -> int:
         """The longest that either end may stay silent, in seconds; 0 if it may for ever."""
         return max(self._keepalive, self._peer_keepalive)
-
-    @property
-    def dead_after(self) -> float:
-        """Seconds of silence that mean the peer is gone: two keepalives lost, and some."""
-        return 2.5 * self.interval + 5.0
 
     def keepalive_due(self) -> float:
         """Return when a keepalive is to be sent."""

@@ -1,9 +1,8 @@
 """Bounded memories: what has been seen lately, and what has been said lately."""
 
 from collections import OrderedDict
-from typing import Final
 
-REMEMBERED: Final = 1024  # initiations, of each kind: more than a peer can make while a cookie lives
+from tap2tap.protocols.secure.limits import REMEMBERED
 
 
 class Seen:
@@ -26,9 +25,6 @@ class Seen:
 
     def __contains__(self, thing: bytes) -> bool:
         return thing in self._order
-
-    def __len__(self) -> int:
-        return len(self._order)
 
 
 class Sparingly:

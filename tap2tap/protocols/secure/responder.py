@@ -2,21 +2,20 @@
 
 from collections.abc import Callable
 
-from tap2tap.protocols.secure.actions import Timers
-from tap2tap.protocols.secure.handshake import (
-    Answer,
-    Identity,
-    Received,
-    challenge,
-    choose_cipher,
-)
-from tap2tap.protocols.secure.limits import Gate, Verdict
+from tap2tap.protocols.secure.handshake import Answer, Identity, Received, challenge, choose_cipher
 from tap2tap.protocols.secure.noise import KEY_LENGTH
-from tap2tap.protocols.secure.sessions import Kind, Session
+from tap2tap.protocols.secure.rate_limiter import RateLimiter, Verdict
+from tap2tap.protocols.secure.sessions import Session
+from tap2tap.protocols.secure.states import SessionEvent
 
 
 class Responder:
-    """Answers initiations, within limits. `random(n)` returns n unpredictable bytes; `keepalive` is in seconds."""
+    """Answers initiations, within limits.
+
+    `keepalive` is in seconds; `new_index()` returns one that is free, `random(n)` n unpredictable bytes.
+    """
+
+    __slots__ = ("_hardware_aes", "_identity", "_keepalive", "_limiter", "_new_index", "_random")
 
     def __init__(
         self,
@@ -24,44 +23,40 @@ class Responder:
         *,
         keepalive: int,
         hardware_aes: bool,
+        new_index: Callable[[], int],
         random: Callable[[int], bytes],
-        timers: Timers,
     ) -> None:
-        self._identity, self._random = identity, random
-        self._keepalive, self._hardware_aes = keepalive, hardware_aes
-        self._timers = timers
-        self._gate = Gate(random)
-        self.refused = {"replayed": 0, "challenged": 0, "busy": 0}
+        self._identity, self._keepalive, self._hardware_aes = identity, keepalive, hardware_aes
+        self._new_index, self._random = new_index, random
+        self._limiter = RateLimiter(random)
 
-    def answer(
-        self, now: float, initiation: bytes, new_index: Callable[[], int], rekey_time: float, *, room: bool
-    ) -> tuple[bytes | None, Session | None]:
+    def answer(self, now: float, initiation: bytes, *, room: bool) -> tuple[bytes | None, Session | None]:
         """Return (the datagram to send back, the session to open before that); either may be None.
 
-        `rekey_time` is how many seconds after which the session is to be renewed, `room` whether another session of
-        Kind.ANSWERED has a place. Raises NoiseError for an initiation that the peer did not write.
+        `room` says whether another session has a place whose initiation may be a recording. Raises NoiseError for an
+        initiation that the peer did not write.
         """
-        verdict = self._gate.judge(now, initiation, room=room)
-        if verdict in (Verdict.REPLAYED, Verdict.BUSY):
-            self.refused[verdict.name.lower()] += 1
-            return None, None
-        if verdict is Verdict.CHALLENGE:  # costs one more hash, and is smaller than what asked for it
-            self.refused["challenged"] += 1
-            return challenge(self._identity, initiation, self._gate.cookie(now)), None
+        match self._limiter.judge(now, initiation, room=room):
+            case Verdict.REPLAYED | Verdict.BUSY:
+                return None, None
+            case Verdict.CHALLENGE:  # costs one more hash, and is smaller than what asked for it
+                return challenge(self._identity, initiation, self._limiter.cookie(now)), None
+            case Verdict.ANSWER:
+                event = SessionEvent.ANSWER
+            case Verdict.ANSWER_FRESH:
+                event = SessionEvent.ANSWER_FRESH
         received = Received(self._identity, initiation)
         offer = received.offer
-        cipher = choose_cipher(self._hardware_aes, offer.hardware_aes)
-        answer = Answer(new_index(), cipher, self._keepalive)
+        answer = Answer(self._new_index(), choose_cipher(self._hardware_aes, offer.hardware_aes), self._keepalive)
         response, keys = received.respond(answer, ephemeral=self._random(KEY_LENGTH))
         session = Session(
             answer.index,
             offer.index,
-            cipher,
+            answer.cipher,
             keys,
             initiator=False,
             peer_keepalive=offer.keepalive,
             established=now,
-            rekey_at=now + rekey_time,
-            kind=Kind.ANSWERED_FRESH if verdict is Verdict.ANSWER_FRESH else Kind.ANSWERED,
         )
+        session.advance(event)
         return response, session

@@ -1,0 +1,10 @@
+"""The link process: reads the key file, makes the handshakes, and tells the workers which sessions to use.
+
+    life      the process from its beginning to its end
+    driver    carries out what the link (tap2tap.protocols.secure.link) decides
+    sampler   when the workers last carried something
+    slots     which slots of the memory the sessions have
+    messages  what the supervisor and the link process say to each other
+
+The supervisor imports messages alone. The rest is loaded in the process that forks link processes.
+"""

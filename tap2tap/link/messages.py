@@ -1,0 +1,151 @@
+"""What the supervisor and the link process say to each other, over a channel that belongs to one life of the latter.
+
+A message is one packet (SOCK_SEQPACKET): a letter and what belongs to it; descriptors travel beside it (SCM_RIGHTS).
+The link process takes apart what strangers write, so the supervisor believes nothing of it but these few forms.
+"""
+
+import os
+import socket
+import struct
+from typing import NamedTuple, TypeAlias
+
+from tap2tap import endpoint
+from tap2tap.counters import Role
+from tap2tap.endpoint import Endpoint
+
+MOST = 8192  # bytes of a message
+FDS = 2  # descriptors beside a message to the link process, at most; none are taken from it
+_PACKED = 24  # bytes of a packed endpoint
+_KEEPALIVE = struct.Struct("=H")
+
+
+class Cable(NamedTuple):
+    """To the link process: begin, with this tap, this UDP socket (the receiver's to close) and these options."""
+
+    tap: int
+    sock: int
+    keepalive: int  # seconds, 0 is off
+    remote: Endpoint | None
+
+
+class Channel(NamedTuple):
+    """To the link process: its end (its own to close) of the channel to a new life of a worker."""
+
+    role: Role
+    fd: int
+
+
+class Remote(NamedTuple):
+    """To the link process: the configured remote has another address now."""
+
+    endpoint: Endpoint
+
+
+class Ready(NamedTuple):
+    """To the supervisor: the key file is sound."""
+
+
+class BadKeyFile(NamedTuple):
+    """To the supervisor: the user's mistake in the key file, in one line."""
+
+    words: str
+
+
+class PeerUp(NamedTuple):
+    """To the supervisor: the peer is there."""
+
+    endpoint: Endpoint
+
+
+class PeerDown(NamedTuple):
+    """To the supervisor: the peer is gone; where it was last."""
+
+    endpoint: Endpoint
+
+
+class PeerMoved(NamedTuple):
+    """To the supervisor: the peer is somewhere else."""
+
+    endpoint: Endpoint
+
+
+PeerEvent: TypeAlias = PeerUp | PeerDown | PeerMoved
+ToLink: TypeAlias = Cable | Channel | Remote
+ToSupervisor: TypeAlias = Ready | BadKeyFile | PeerEvent
+
+_LETTERS: dict[bytes, type[Remote | PeerEvent]] = {b"A": Remote, b"U": PeerUp, b"D": PeerDown, b"M": PeerMoved}
+_ROLES = {b"O": Role.OUTBOUND, b"I": Role.INBOUND}
+
+
+def make() -> tuple[socket.socket, socket.socket]:
+    """Make a channel. Raises OSError."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
+    """Send a message. Raises OSError when there is no room, or nobody to read it."""
+    fds: list[int] = []
+    match message:
+        case Cable(tap, udp, keepalive, remote):
+            fds = [tap, udp]
+            packed = b"C" + _KEEPALIVE.pack(keepalive) + (endpoint.pack(remote) if remote else b"")
+        case Channel(role, fd):
+            fds = [fd]
+            packed = next(letter for letter, each in _ROLES.items() if each is role)
+        case Ready():
+            packed = b"R"
+        case BadKeyFile(words):
+            shown = "".join(
+                letter if letter.isprintable() else "?" for letter in words
+            )  # a path may have anything in it
+            packed = b"K" + shown.encode(errors="replace")[: MOST - 1]
+        case _:
+            kind = next(letter for letter, each in _LETTERS.items() if isinstance(message, each))
+            packed = kind + endpoint.pack(message.endpoint)
+    socket.send_fds(sock, [packed], fds, socket.MSG_DONTWAIT)
+
+
+def receive(sock: socket.socket, fds: int = 0) -> ToLink | ToSupervisor | None:
+    """Take one message, and so many descriptors at the most; None when the other end is closed.
+
+    Raises BlockingIOError when there is none, ValueError for what is no message, whose descriptors are closed.
+    """
+    try:
+        packed, taken, _, _ = socket.recv_fds(sock, MOST, fds, socket.MSG_DONTWAIT)
+    except ConnectionError:  # closed with something unread in it
+        return None
+    if not packed and not taken:
+        return None
+    try:
+        return _parse(packed, taken)
+    except (ValueError, struct.error):
+        for fd in taken:
+            os.close(fd)
+        raise ValueError("not a message") from None
+
+
+def _parse(packed: bytes, fds: list[int]) -> ToLink | ToSupervisor:
+    letter, rest = packed[:1], packed[1:]
+    if letter == b"C" and len(fds) == 2:
+        (keepalive,) = _KEEPALIVE.unpack(rest[: _KEEPALIVE.size])
+        remote = rest[_KEEPALIVE.size :]
+        return Cable(fds[0], fds[1], keepalive, _endpoint(remote) if remote else None)
+    if letter in _ROLES and not rest and len(fds) == 1:
+        return Channel(_ROLES[letter], *fds)
+    if fds:
+        raise ValueError
+    if letter in _LETTERS:
+        return _LETTERS[letter](_endpoint(rest))
+    if letter == b"R" and not rest:
+        return Ready()
+    if letter == b"K" and (words := rest.decode(errors="replace")).isprintable():
+        return BadKeyFile(words)
+    raise ValueError
+
+
+def _endpoint(packed: bytes) -> Endpoint:
+    """Read an endpoint, which has one spelling."""
+    found = endpoint.unpack(packed)
+    if len(packed) != _PACKED or endpoint.pack(found) != packed:
+        raise ValueError
+    return found

@@ -1,0 +1,88 @@
+"""The cable that the supervisor lends to its children: the tap, the UDP socket, the memory."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+from tap2tap import clock, counters, device, endpoint, log
+from tap2tap.config import Config
+from tap2tap.counters import Slot
+from tap2tap.endpoint import Endpoint
+from tap2tap.errors import StartError, UsageError
+from tap2tap.memory import Memory
+from tap2tap.supervisor.run_in_child import run_in_child
+from tap2tap.supervisor.signals import Signals
+from tap2tap.workers import udp
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS
+from tap2tap.workers.worker import Cable
+
+
+@contextlib.contextmanager
+def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
+    """Make the tap and the socket, and see to their end; enter them into `memory`. Raises Tap2tapError."""
+    with contextlib.ExitStack() as stack:
+        tap = device.open_tap(config.interface)
+        stack.callback(os.close, tap.fd)
+        offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
+        sock = stack.enter_context(endpoint.open_socket(config.bind, config.port))
+        if call := udp.refused(sock):
+            raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
+        remote = next((each for each in remotes if endpoint.reaches(sock, each)), None)
+        if remotes and remote is None:
+            raise UsageError(
+                f"--remote {remotes[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
+            )
+        trains = config.offload and endpoint.enable_gro(sock) and endpoint.can_segment(sock)
+        log.debug("offloads", tap=",".join(offloads) or "none", socket="trains" if trains else "none")
+        cable = Cable(
+            name=tap.name,
+            tap=tap.fd,
+            sock=sock,
+            memory=memory,
+            mtu=config.tap_mtu,
+            remote=remote,
+            keepalive=config.keepalive_seconds,
+            offload=config.offload,
+            trains=trains,
+            join_udp="uso" in offloads,
+        )
+        _enter(cable)
+        yield cable
+
+
+def _enter(cable: Cable) -> None:
+    """Write what `stats` says of the cable, and where the peer is to be found first."""
+    slots = cable.memory.slots
+    with contextlib.suppress(OSError):  # without /proc there is no `stats` either
+        netns = os.stat("/proc/self/ns/net")
+        slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
+    slots[Slot.STARTED] = clock.now_ns()
+    slots[Slot.MTU] = cable.mtu
+    slots[Slot.PID] = os.getpid()
+    counters.store_name(slots, cable.name)
+    endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(cable.sock.getsockname()))
+    if cable.remote is not None:
+        endpoint.store(slots, Slot.PEER, cable.remote)
+
+
+def set_up(cable: Cable, config: Config, stop: Signals) -> None:
+    """Set the MTU of the tap and bring it up. Raises StartError, Interrupted."""
+    # How many frames of full size one send takes.
+    full_size = config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS
+    segments = max(1, MAX_PAYLOAD // full_size)
+
+    def work() -> None:
+        device.link_up(cable.name, config.tap_mtu, segments, MAX_SEGMENTS)
+
+    run_in_child("set-up", "setting up the interface", work, stop)
+
+
+def describe(cable: Cable) -> dict[str, str]:
+    """The facts that hooks find in their environment, beside the event and the interface."""
+    slots = cable.memory.slots
+    return {
+        "TAP2TAP_MTU": str(cable.mtu),
+        "TAP2TAP_LOCAL": str(endpoint.load(slots, Slot.LOCAL) or ""),
+        "TAP2TAP_PEER": str(endpoint.load(slots, Slot.PEER) or ""),
+        "TAP2TAP_PID": str(os.getpid()),
+    }

@@ -1,0 +1,177 @@
+"""The link process as its supervisor has it: started, lent what it needs, and replaced like a worker.
+
+The supervisor opens the key file and never looks into it. Each life of a worker gets a channel of its own to the link;
+the supervisor keeps a duplicate of the link's end, which the next life of the link is given: a death of the link
+breaks none of them. Nothing of a key comes by here, and nothing that came from the network but where the peer is.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+from tap2tap import log
+from tap2tap.config import Config
+from tap2tap.counters import Link, Role, Slot
+from tap2tap.endpoint import Endpoint
+from tap2tap.errors import StartError, UsageError
+from tap2tap.keyfile import open_key_file
+from tap2tap.link import messages
+from tap2tap.link.messages import BadKeyFile, PeerDown, PeerMoved, PeerUp, Ready
+from tap2tap.memory import Memory
+from tap2tap.protocols.secure import mailbox
+from tap2tap.supervisor.child import Child
+from tap2tap.supervisor.fork_server import Forked, ForkServer
+from tap2tap.supervisor.signals import Signals
+from tap2tap.workers.worker import Cable
+
+OnPeerEvent = Callable[[str, Endpoint], None]  # "up", "down" or "moved", and where the peer is
+
+
+class LinkProcess:
+    """The link process through all its lives, from the creation of this to `close`; `child` is what to watch over.
+
+    `key_file` is the descriptor of the file `name`, the caller's to close. Raises OSError.
+    """
+
+    def __init__(self, memory: Memory, key_file: int, name: str, identity: tuple[int, int]) -> None:
+        self.on_peer_event: OnPeerEvent = lambda *_: None
+        self._cable: messages.Cable | None = None
+        self._channel: socket.socket | None = None  # to the life of now; None between two lives
+        self._ends: dict[Role, socket.socket] = {}  # the link's ends of the channels to the workers
+
+        def life(channel: socket.socket) -> int:
+            from tap2tap.link.life import live
+
+            return live(channel, key_file, name, memory)
+
+        self._server = ForkServer(Role.LINK, _load, life, [key_file], identity)
+        self.child = Child(Role.LINK, memory.link, self._begin)
+
+    def _begin(self) -> Forked:
+        """Begin a life, and give it what there is."""
+        self._hang_up()
+        ours, theirs = messages.make()
+        try:
+            with theirs:
+                process = self._server.fork(theirs)
+        except OSError:
+            ours.close()
+            raise
+        self._channel = ours
+        for role, end in self._ends.items():
+            self._tell(messages.Channel(role, end.fileno()))
+        if self._cable:
+            self._tell(self._cable)
+        return process
+
+    def start(self, stop: Signals) -> None:
+        """Begin the first life. Raises UsageError for a mistake in the key file, StartError, Interrupted."""
+        stop.wait(self._server.fd)
+        self.child.start()
+        assert self._channel is not None
+        stop.wait(self._channel.fileno())
+        match self._receive():
+            case Ready():
+                return
+            case BadKeyFile(words):
+                raise UsageError(words)
+        raise StartError("the link process cannot start: see its message above")
+
+    def lend(self, cable: Cable) -> None:
+        """Let it begin with the handshakes over this cable."""
+        self._cable = messages.Cable(cable.tap, cable.sock.fileno(), cable.keepalive, cable.remote)
+        self._tell(self._cable)
+
+    def connect(self, role: Role) -> socket.socket:
+        """Connect it with the next life of a worker; return the worker's end, the caller's to close. Raises OSError."""
+        if role in self._ends:
+            self._ends.pop(role).close()
+        self._ends[role], theirs = mailbox.channel()
+        self._tell(messages.Channel(role, self._ends[role].fileno()))
+        return theirs
+
+    def move(self, remote: Endpoint) -> None:
+        """The configured remote has another address now."""
+        if self._cable and self._cable.remote != remote:
+            self._cable = self._cable._replace(remote=remote)
+            self._tell(messages.Remote(remote))
+
+    @property
+    def waiting(self) -> dict[int, Callable[[], None]]:
+        """What to do when a descriptor of it is readable."""
+        waiting: dict[int, Callable[[], None]] = {self._channel.fileno(): self._read} if self._channel else {}
+        if self.child.alive:  # else there is no news of it
+            waiting[self._server.fd] = lambda: None  # of its end, which `child.tend` sees to
+        return waiting
+
+    def _read(self) -> None:
+        match self._receive():
+            case PeerUp(peer):
+                self.on_peer_event("up", peer)
+            case PeerDown(peer):
+                self.on_peer_event("down", peer)
+            case PeerMoved(peer):
+                self.on_peer_event("moved", peer)
+            case BadKeyFile(words):
+                log.warning("the link cannot go on", reason=words)
+
+    def _receive(self) -> messages.ToLink | messages.ToSupervisor | None:
+        """Take a message; kill who sends anything else. None when there is none."""
+        assert self._channel is not None
+        try:
+            message = messages.receive(self._channel)
+        except BlockingIOError:
+            return None
+        except ValueError:
+            log.warning("the link process says what makes no sense, killing it")
+            self.child.kill()
+            message = None
+        if message is None:
+            self._hang_up()
+        return message
+
+    def _tell(self, message: messages.ToLink) -> None:
+        """Tell the life of now; one that leaves its channel full hangs, and the next is told everything anew."""
+        if self._channel:
+            with contextlib.suppress(OSError):
+                messages.send(self._channel, message)
+
+    def _hang_up(self) -> None:
+        if self._channel:
+            self._channel.close()
+            self._channel = None
+
+    def close(self) -> None:
+        """End it."""
+        self.child.end()
+        self._server.close()
+        self._hang_up()
+        for end in self._ends.values():
+            end.close()
+
+
+def _load() -> None:
+    """Load all that the link process needs, which nobody else does."""
+    import tap2tap.link.life  # noqa: F401
+
+
+@contextlib.contextmanager
+def make_link_process(config: Config, memory: Memory, identity: tuple[int, int]) -> Iterator[LinkProcess | None]:
+    """Make the link process, where there is a key, and see to its end. Raises UsageError, StartError."""
+    if config.key is None:
+        yield None
+        return
+    memory.slots[Slot.LINK] = Link.DOWN  # a tunnel without a link is a plain one
+    key_file = open_key_file(config.key)
+    try:
+        try:
+            link = LinkProcess(memory, key_file, config.key, identity)
+        except OSError as error:
+            raise StartError(
+                f"cannot start the link process: {error.strerror}: raise the limits of processes and open files"
+            ) from error
+        with contextlib.closing(link):
+            yield link
+    finally:
+        os.close(key_file)

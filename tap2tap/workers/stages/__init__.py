@@ -1,0 +1,73 @@
+"""What a protocol does to frames on their way between tap and socket: the contract, and the choice of the cable's one.
+
+A protocol is two stages, one a direction, and an entry in `sealer` and in `opener`.
+"""
+
+import socket
+from typing import Final, Protocol
+
+from tap2tap.counters import Slot
+from tap2tap.protocols.secure.mailbox import WorkerEnd
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.stages.lengths import LengthFilter, longest_frame
+from tap2tap.workers.stages.peer import PeerFilter
+from tap2tap.workers.stages.plain import PlainOpen, PlainSeal
+from tap2tap.workers.stages.secure.open import SecureOpen
+from tap2tap.workers.stages.secure.seal import SecureSeal
+from tap2tap.workers.train import Train
+from tap2tap.workers.worker import Cable
+
+KEEPALIVE_AREA: Final = 64  # bytes of the arena that a Seal needs for datagrams of its own
+
+
+class Seal(Protocol):
+    """The outbound stage: makes datagrams of frames, where they lie in the arena.
+
+    Each frame needs `overhead` bytes around it, the first `front` of them before it: so frames come `size + overhead`
+    apart.
+    """
+
+    @property
+    def front(self) -> int:
+        """Bytes of the header before each frame."""
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of header and trailer together."""
+
+    def seal(self, train: Train) -> bool:
+        """Make `train` of frames one of datagrams. False: it cannot be sent, all its frames are counted as dropped."""
+
+    def keepalive(self, train: Train) -> bool:
+        """Make `train` a datagram without a frame, if it is time to send one. Called when nothing was sent lately."""
+
+
+class Open(Protocol):
+    """The inbound stage: finds the frames in received datagrams, which anyone may have made in any way."""
+
+    def open(self, train: Train, frames: Train, source: bytes) -> bool:
+        """Make `frames` the next ones in `train` that may be written, which are in the arena and of one kind.
+
+        They are taken from the front of `train`, with all that is dropped there, each counted by its reason. False when
+        nothing is left. `source` is the `struct sockaddr` that the train came from.
+        """
+
+    def idle(self) -> None:
+        """Do what there is to do while nothing comes; called once a second then."""
+
+
+def sealer(cable: Cable, arena: Arena, room: int, channel: socket.socket | None) -> Seal:
+    """Make the outbound worker's stage. KEEPALIVE_AREA bytes at `room` of the arena are its own."""
+    if channel is not None:
+        return SecureSeal(cable.memory.outbound, WorkerEnd(channel, cable.memory.outbound), arena, room)
+    return PlainSeal(cable.memory.outbound, room, cable.keepalive)
+
+
+def opener(cable: Cable, arena: Arena, channel: socket.socket | None) -> Open:
+    """Make the inbound worker's stage."""
+    slots, counts, family = cable.memory.slots, cable.memory.inbound, cable.sock.family
+    lengths = LengthFilter(longest_frame(cable.mtu), counts)
+    if channel is not None:
+        return SecureOpen(cable.memory, WorkerEnd(channel, counts), family, arena, lengths)
+    peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.remote is not None)
+    return PlainOpen(counts, peers, lengths)

@@ -1,0 +1,19 @@
+cdef class Address:
+    cdef object _slots
+    cdef unsigned long long[::1] _words  # the same
+    cdef Py_ssize_t _at
+    cdef int _family
+    cdef unsigned long long _check
+    cdef bytes _sockaddr
+
+    cpdef bytes current(self)
+
+
+cdef class PeerFilter:
+    cdef object _slots
+    cdef unsigned long long[::1] _words  # the same
+    cdef Py_ssize_t _at, _heard
+    cdef bint _fixed
+    cdef Address _peer
+
+    cpdef bint admits(self, bytes source, unsigned long long now) except -1

@@ -1,0 +1,23 @@
+from tap2tap.workers.stages.lengths cimport LengthFilter
+from tap2tap.workers.stages.peer cimport PeerFilter
+from tap2tap.workers.train cimport Train
+
+cdef int STRANGER, KEEPALIVES
+
+
+cdef class PlainSeal:
+    cdef readonly int front, overhead
+    cdef object _counts, _keepalive
+    cdef Py_ssize_t _room
+
+    cpdef bint seal(self, Train train) except -1
+    cpdef bint keepalive(self, Train train) except -1
+
+
+cdef class PlainOpen:
+    cdef unsigned long long[::1] _counts
+    cdef PeerFilter _peers
+    cdef LengthFilter _lengths
+
+    cpdef bint open(self, Train train, Train frames, bytes source) except -1
+    cpdef idle(self)

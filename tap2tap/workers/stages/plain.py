@@ -1,0 +1,85 @@
+"""The stages of the plain protocol: one Ethernet frame is one datagram, and nothing is done to it."""
+
+from tap2tap import clock
+from tap2tap.counters import Count, Counts, Drop
+from tap2tap.workers.stages.lengths import LengthFilter
+from tap2tap.workers.stages.peer import PeerFilter
+from tap2tap.workers.train import Train
+
+STRANGER = Count.DROPPED + Drop.STRANGER
+KEEPALIVES = Count.KEEPALIVES
+
+
+class PlainSeal:
+    """The outbound stage. A keepalive is an empty datagram, which C tap2tap and QuickTun ignore.
+
+    `room` is a place in the arena, `keepalive` in seconds, 0 is never.
+    """
+
+    def __init__(self, counts: Counts, room: int, keepalive: int) -> None:
+        self.front = self.overhead = 0
+        self._counts = counts
+        self._room = room
+        self._keepalive = Keepalive(keepalive)
+
+    def seal(self, train: Train) -> bool:  # noqa: ARG002  (the contract)
+        """Leave the train as it is."""
+        return True
+
+    def keepalive(self, train: Train) -> bool:
+        """Make `train` an empty datagram when it is time to remind the peer of us."""
+        if not self._keepalive.due(self._counts[Count.DATAGRAMS], clock.now()):
+            return False
+        train.at, train.count, train.vouched = self._room, 1, False
+        train.size = train.step = train.last = 0
+        return True
+
+
+class PlainOpen:
+    """The inbound stage: who may come in is all there is to decide."""
+
+    def __init__(self, counts: Counts, peers: PeerFilter, lengths: LengthFilter) -> None:
+        self._counts = counts
+        self._peers = peers
+        self._lengths = lengths
+
+    def open(self, train: Train, frames: Train, source: bytes) -> bool:
+        """Take all frames of `train` when it comes from the peer."""
+        count = train.count
+        if not count:
+            return False
+        frames.at, frames.size, frames.step, frames.last = train.at, train.size, train.step, train.last
+        frames.count, frames.vouched = count, False
+        train.count = 0
+        empty = not train.size
+        if not empty and not self._lengths.keep(frames):
+            return False
+        if not self._peers.admits(source, clock.now_ns()):
+            self._counts[STRANGER] += frames.count
+            return False
+        if empty:
+            self._counts[KEEPALIVES] += count
+        return not empty
+
+    def idle(self) -> None:
+        """Nothing: nobody writes to this stage."""
+
+
+class Keepalive:
+    """Tells when the peer, and every NAT on the way to it, should be reminded of us; at once in the beginning.
+
+    `seconds` 0 is never.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+        self._sent = 0
+        self._since = float("-inf")
+
+    def due(self, sent: int, now: float) -> bool:
+        """Whether nothing has been sent for `seconds`; `sent` is the number of datagrams sent so far."""
+        if not self._seconds:
+            return False
+        if sent != self._sent:
+            self._sent, self._since = sent, now
+        return now - self._since >= self._seconds

@@ -1,0 +1,1 @@
+"""The stages of the secure protocol (docs/protocol.md)."""

@@ -1,0 +1,20 @@
+from tap2tap.workers.aead cimport Aead
+from tap2tap.workers.stages.secure.replay cimport ReplayWindow
+
+
+cdef class Session:
+    cdef readonly int index
+    cdef readonly Py_ssize_t slot
+    cdef readonly long long until
+    cdef readonly ReplayWindow window
+    cdef readonly Aead aead
+    cdef public bint proved
+
+
+cdef class Sessions:
+    cdef object _counts
+    cdef dict _open
+
+    cpdef Session find(self, int index, long long now)
+    cpdef int obey(self, object order) except -1
+    cpdef int expire(self, long long now) except -1

@@ -1,0 +1,65 @@
+"""The sessions that the inbound worker accepts datagrams of."""
+
+from tap2tap.counters import Counts
+from tap2tap.memory import Private
+from tap2tap.protocols.secure.mailbox import Order, Task
+from tap2tap.workers.ciphers import aead
+from tap2tap.workers.stages.secure.replay import ReplayWindow
+
+
+class Session:
+    """A session that is accepted before `until`, nanoseconds of the clock.
+
+    `slot` holds the counter behind the newest that was accepted. `proved`: the link knows of a proof.
+    """
+
+    def __init__(self, order: Order, start: int) -> None:
+        self.index = order.index
+        self.slot = Private.SESSION + order.slot
+        self.until = order.until
+        self.window = ReplayWindow(start=start)
+        self.aead = aead(order.cipher, order.key)
+        self.proved = False
+
+
+class Sessions:
+    """Those that the link opened and has not closed, by their index."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._open: dict[int, Session] = {}
+
+    def find(self, index: int, now: int) -> Session | None:
+        """The session of that index, unless it is over."""
+        session = self._open.get(index)
+        if session is not None and now >= session.until:
+            del self._open[index]
+            return None
+        return session
+
+    def obey(self, order: Order) -> None:
+        """Open or close a session."""
+        if order.task is Task.CLOSE:
+            self._open.pop(order.index, None)
+        elif order.index not in self._open:
+            self._open[order.index] = Session(order, self._start(order))
+
+    def expire(self, now: int) -> None:
+        """Forget the keys of sessions that are over."""
+        for session in [each for each in self._open.values() if now >= each.until]:
+            del self._open[session.index]
+
+    def _start(self, order: Order) -> int:
+        """The first counter that is accepted.
+
+        A new session's slot begins at 0: we may have written to it for the session that had it before. But not while
+        another is open that has it, opened by a link process that was replaced since: then the slot keeps the higher
+        one of their counters, and the worst is that a successor of this worker accepts nothing of the new session.
+        """
+        slot = Private.SESSION + order.slot
+        if order.resumed:
+            start: int = self._counts[slot]
+            return start
+        if not any([session.slot == slot for session in self._open.values()]):
+            self._counts[slot] = 0
+        return 0

@@ -1,0 +1,1 @@
+"""Tests of tap2tap.workers.offload."""

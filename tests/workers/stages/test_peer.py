@@ -1,0 +1,179 @@
+"""Who may come in, and where frames go: the rules of the plain protocol for its peer."""
+
+import ipaddress
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap2tap.endpoint import Endpoint, from_raw, load, store
+from tap2tap.workers.stages.peer import SILENCE, Address, PeerFilter
+
+AT, HEARD = 1, 6
+INET, INET6 = socket.AF_INET, socket.AF_INET6
+SECOND = 10**9
+
+
+def raw(host: str, port: int, family: int = INET) -> bytes:
+    """What the kernel says of a datagram's source."""
+    return Endpoint(ipaddress.ip_address(host), port).raw(family)
+
+
+ALICE = raw("192.0.2.1", 1234)
+MALLORY = raw("192.0.2.66", 1234)
+OTHER_PORT = raw("192.0.2.1", 1235)
+
+
+def slots() -> memoryview:
+    """Empty slots of a counter block."""
+    return memoryview(bytearray(8 * 8)).cast("Q")
+
+
+def server(block: memoryview, family: int = INET) -> PeerFilter:
+    """The filter of a tunnel without --remote."""
+    return PeerFilter(block, AT, HEARD, family, fixed=False)
+
+
+def client(block: memoryview, remote: bytes, family: int = INET) -> PeerFilter:
+    """The filter of a tunnel with --remote."""
+    store(block, AT, from_raw(remote))
+    return PeerFilter(block, AT, HEARD, family, fixed=True)
+
+
+def test_a_client_admits_its_remote_only_and_for_ever() -> None:
+    block = slots()
+    peers = client(block, ALICE)
+    for now in (0, 1, 3600 * SECOND):
+        assert not peers.admits(MALLORY, now)
+        assert not peers.admits(OTHER_PORT, now)
+        assert load(block, AT) == from_raw(ALICE)
+    assert peers.admits(ALICE, 7200 * SECOND)
+
+
+def test_a_server_knows_nobody_until_the_first_one_calls() -> None:
+    block = slots()
+    peers = server(block)
+    assert load(block, AT) is None
+    assert peers.admits(ALICE, 5 * SECOND)
+    assert load(block, AT) == from_raw(ALICE)
+
+
+@pytest.mark.parametrize("forger", [MALLORY, OTHER_PORT])
+def test_a_stranger_cannot_steal_a_live_tunnel(forger: bytes) -> None:
+    block = slots()
+    peers = server(block)
+    now = 0
+    for _ in range(10):
+        now += SILENCE - 1
+        assert peers.admits(ALICE, now)
+        assert not peers.admits(forger, now + SILENCE - 1)
+        assert load(block, AT) == from_raw(ALICE)
+
+
+def test_after_thirty_seconds_of_silence_another_may_take_the_place() -> None:
+    assert SILENCE == 30 * SECOND
+    block = slots()
+    peers = server(block)
+    assert peers.admits(ALICE, SECOND)
+    assert peers.admits(MALLORY, SECOND + SILENCE)
+    assert load(block, AT) == from_raw(MALLORY)
+    assert not peers.admits(ALICE, SECOND + SILENCE + 1)
+
+
+def test_a_refused_stranger_does_not_count_as_a_word_from_the_peer() -> None:
+    block = slots()
+    peers = server(block)
+    peers.admits(ALICE, 0)
+    assert not peers.admits(MALLORY, SILENCE - 1)
+    assert peers.admits(MALLORY, SILENCE)
+
+
+def test_the_block_says_when_the_peer_was_heard_last() -> None:
+    block = slots()
+    peers = server(block)
+    peers.admits(ALICE, 7)
+    peers.admits(MALLORY, 8)
+    assert block[HEARD] == 7
+    peers.admits(ALICE, 9)
+    assert block[HEARD] == 9
+
+
+def test_a_successor_knows_the_peer_and_how_long_it_has_been_silent() -> None:
+    block = slots()
+    server(block).admits(ALICE, SECOND)
+    successor = server(block)
+    assert not successor.admits(MALLORY, SILENCE)
+    assert successor.admits(ALICE, SILENCE)
+
+
+def test_a_peer_in_ipv4_is_known_again_by_an_ipv6_socket() -> None:
+    mapped = raw("192.0.2.1", 1234, INET6)
+    assert mapped == struct.pack("@H", INET6) + bytes.fromhex("04d2 00000000 00000000000000000000ffffc0000201 00000000")
+    block = slots()
+    assert server(block, INET6).admits(mapped, 1)
+    successor = server(block, INET6)
+    assert successor.admits(mapped, 2)
+    assert str(load(block, AT)) == "192.0.2.1:1234"
+
+
+def test_a_client_on_an_ipv6_socket_knows_its_remote_in_ipv4() -> None:
+    block = slots()
+    assert client(block, ALICE, INET6).admits(raw("192.0.2.1", 1234, INET6), 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from([ALICE, MALLORY, OTHER_PORT]), st.integers(0, 2 * SILENCE))))
+def test_no_sequence_of_callers_moves_a_server_within_thirty_seconds(calls: list[tuple[bytes, int]]) -> None:
+    block = slots()
+    peers = server(block)
+    peer: bytes | None = None
+    now = heard = 0
+    for source, pause in calls:
+        now += pause
+        expected = peer is None or source == peer or now - heard >= SILENCE
+        assert peers.admits(source, now) == expected
+        if expected:
+            peer, heard = source, now
+        assert load(block, AT) == (from_raw(peer) if peer else None)
+
+
+def test_there_is_nowhere_to_send_until_a_peer_is_known() -> None:
+    block = slots()
+    address = Address(block, AT, INET)
+    assert address.current() is None
+    server(block).admits(ALICE, 1)
+    assert address.current() == ALICE
+
+
+def test_frames_follow_the_peer_when_it_moves() -> None:
+    block = slots()
+    peers, address = server(block), Address(block, AT, INET)
+    peers.admits(ALICE, 0)
+    assert address.current() == ALICE
+    peers.admits(MALLORY, SILENCE)
+    assert address.current() == MALLORY
+
+
+def test_frames_go_to_the_old_peer_while_the_new_one_is_being_written() -> None:
+    block, new = slots(), slots()
+    store(block, AT, from_raw(ALICE))
+    store(new, AT, from_raw(MALLORY))
+    address = Address(block, AT, INET)
+    assert address.current() == ALICE
+    for index in range(AT, AT + 3):
+        block[index] = new[index]
+        assert address.current() == ALICE
+    block[AT + 3] = new[AT + 3] ^ 2  # a check of something else altogether
+    assert address.current() == ALICE
+    block[AT + 3] = new[AT + 3]
+    assert address.current() == MALLORY
+
+
+def test_the_address_has_the_form_of_the_socket() -> None:
+    block = slots()
+    store(block, AT, Endpoint(ipaddress.ip_address("192.0.2.1"), 9))
+    assert Address(block, AT, INET).current() == struct.pack("@H", INET) + bytes.fromhex(
+        "0009 c0000201 0000000000000000"
+    )
+    assert Address(block, AT, INET6).current() == raw("::ffff:192.0.2.1", 9, INET6)

@@ -1,0 +1,138 @@
+"""The stages of the plain protocol: whose frames come in, which lengths, and when the peer is reminded of us."""
+
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap2tap import clock, memory
+from tap2tap.counters import Count, Drop, Slot
+from tap2tap.endpoint import from_raw, load
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.stages.lengths import LengthFilter
+from tap2tap.workers.stages.peer import SILENCE, PeerFilter
+from tap2tap.workers.stages.plain import Keepalive, PlainOpen, PlainSeal
+from tap2tap.workers.train import Train
+from tests.support import frames
+from tests.support.pair import HERE, THERE
+
+LONGEST = 1522
+
+
+class Opener:
+    """The inbound stage of a server."""
+
+    def __init__(self) -> None:
+        self.memory = memory.create()
+        self.arena = Arena(1 << 17)
+        peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=False)
+        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(LONGEST, self.memory.inbound))
+
+    def opened(self, *datagrams: bytes, source: bytes = HERE) -> list[bytes]:
+        """The frames in one train of datagrams."""
+        return self.opened_train(frames.load(self.arena, 64, datagrams), source)
+
+    def opened_train(self, train: Train, source: bytes = HERE) -> list[bytes]:
+        """The frames in a train."""
+        run, found = Train(), []
+        while self.stage.open(train, run, source):
+            assert not run.vouched
+            found += frames.contents(self.arena, run)
+        assert not train.count
+        return found
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """What was dropped, by reason."""
+        counts = self.memory.inbound
+        return {drop.name: counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]}
+
+
+def test_a_train_of_the_peer_is_a_train_of_frames() -> None:
+    opener = Opener()
+    train = [b"1" * 100, b"2" * 100, b"3" * 14]
+    assert opener.opened(*train) == train
+    assert opener.opened(*train, source=THERE) == []
+    assert opener.drops == {"STRANGER": 3}
+    assert load(opener.memory.slots, Slot.PEER) == from_raw(HERE)
+    opener.memory.slots[Slot.PEER_HEARD] = clock.now_ns() - SILENCE
+    assert opener.opened(*train, source=THERE) == train
+
+
+def test_empty_datagrams_are_keepalives_and_make_a_peer() -> None:
+    opener = Opener()
+    assert opener.opened(b"") == []
+    assert opener.memory.inbound[Count.KEEPALIVES] == 1
+    assert load(opener.memory.slots, Slot.PEER) == from_raw(HERE)
+    assert opener.opened(b"", source=THERE) == []
+    assert opener.memory.inbound[Count.KEEPALIVES] == 1
+    assert opener.drops == {"STRANGER": 1}
+
+
+def test_what_is_no_frame_makes_no_peer() -> None:
+    opener = Opener()
+    assert opener.opened(b"x" * 13, source=THERE) == []
+    assert opener.opened(b"x" * (LONGEST + 1), source=THERE) == []
+    assert load(opener.memory.slots, Slot.PEER) is None
+    assert opener.drops == {"TOO_SHORT": 1, "TOO_LONG": 1}
+
+
+@given(
+    size=st.integers(0, 3000) | st.sampled_from((13, 14, LONGEST, LONGEST + 1)),
+    count=st.integers(1, 70),
+    last=st.integers(0, 3000) | st.sampled_from((13, 14, LONGEST, LONGEST + 1)),
+)
+def test_what_fits_is_what_every_single_frame_says(size: int, count: int, last: int) -> None:
+    last = min(size, last)
+    counts = memory.create().inbound
+    train = Train()
+    train.at, train.size, train.step, train.count, train.last = 64, size, size + 24, count, last
+    places = [(64 + number * (size + 24), last if number == count - 1 else size) for number in range(count)]
+    expected = [(at, length) for at, length in places if 14 <= length <= LONGEST]
+    assert LengthFilter(LONGEST, counts).keep(train) == bool(expected)
+    left = [(train.at + number * train.step, train.size_of(number)) for number in range(train.count)]
+    assert left == expected
+    assert counts[Count.DROPPED + Drop.TOO_LONG] == sum(length > LONGEST for _, length in places)
+    assert counts[Count.DROPPED + Drop.TOO_SHORT] == sum(length < 14 for _, length in places)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 65507), (13, 5000)])
+def test_a_train_of_tiny_datagrams_is_dropped_and_counted(size: int, count: int) -> None:
+    opener = Opener()
+    train = Train()
+    train.at, train.size, train.step, train.count, train.last = 64, size, size, count, size
+    assert opener.opened_train(train) == []
+    assert opener.drops == {"TOO_SHORT": count}
+
+
+def test_frames_are_sealed_by_leaving_them_alone() -> None:
+    counts, train = memory.create().outbound, Train()
+    train.at, train.size, train.step, train.count, train.last = 64, 100, 100, 5, 70
+    stage = PlainSeal(counts, 0, 25)
+    assert (stage.front, stage.overhead) == (0, 0)
+    assert stage.seal(train)
+    assert (train.at, train.size, train.step, train.count, train.last) == (64, 100, 100, 5, 70)
+
+
+def test_a_reminder_is_one_empty_datagram() -> None:
+    counts, train = memory.create().outbound, Train()
+    stage = PlainSeal(counts, 128, 25)
+    assert stage.keepalive(train)
+    assert (train.at, train.size, train.count, train.last) == (128, 0, 1, 0)
+    counts[Count.DATAGRAMS] += 1
+    assert not stage.keepalive(train)
+    assert not PlainSeal(counts, 0, 0).keepalive(train)
+
+
+def test_keepalives_are_due_at_once_and_then_after_silence() -> None:
+    keepalive = Keepalive(25)
+    assert keepalive.due(0, 1000.0)
+    assert not keepalive.due(1, 1000.0)
+    assert not keepalive.due(1, 1024.9)
+    assert keepalive.due(1, 1025.0)
+    assert not keepalive.due(2, 1025.1)
+    assert not keepalive.due(90, 1040.0)  # frames do as well
+    assert not keepalive.due(90, 1064.9)
+    assert keepalive.due(90, 1065.0)
+    assert not Keepalive(0).due(0, 1e9)

@@ -1,0 +1,199 @@
+"""What the link tells the seal and open stages, and what it hears from them."""
+
+import pytest
+
+from tap2tap import clock
+from tap2tap.counters import Count, Slot
+from tap2tap.memory import SESSIONS, Private
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, REJECT_AFTER_MESSAGES, SAME_AGE
+from tap2tap.protocols.secure.mailbox import Order, Proved, Task
+from tap2tap.protocols.secure.sealing import keepalive
+from tap2tap.protocols.secure.wire import OVERHEAD, Cipher
+from tests.support.pair import HERE, THERE, Pair, counter, numbered, pair
+
+
+def test_nothing_is_sealed_without_a_session_or_beyond_its_last_counter() -> None:
+    with pair() as both:
+        assert both.sealed(numbered(80, 80)) == []
+        both.session(7)
+        assert len(both.sealed(numbered(80, 80))) == 2
+        both.memory.outbound[Private.SESSION + 7] = REJECT_AFTER_MESSAGES - 2
+        assert both.opened(both.sealed(numbered(80, 80))) == numbered(80, 80)
+        assert both.sealed(numbered(80)) == []
+        both.session(8)
+        both.out.order(Order(Task.STOP))
+        assert both.sealed(numbered(80, 80, 80)) == []
+        assert both.memory.outbound[Private.SESSION + 8] == CONTROL_COUNTERS
+        assert both.drops_of(both.memory.outbound) == {"NO_SESSION": 6}
+
+
+def test_a_closed_session_is_forgotten_and_its_slot_serves_another() -> None:
+    with pair(7) as both:
+        late = both.sealed(numbered(80))
+        both.opened(both.sealed(numbered(*[80] * 60)))
+        both.into.order(Order(Task.CLOSE, index=7))
+        both.session(7 + SESSIONS)  # the same slot
+        assert both.opened(late) == []
+        assert both.drops == {"NO_SESSION": 1}
+        assert both.opened(both.sealed(numbered(80, 80))) == numbered(80, 80)
+
+
+def test_a_keepalive_is_sent_when_ordered_and_heard_but_no_frame() -> None:
+    with pair(7) as both:
+        assert both.keepalive() == []
+        both.out.order(Order(Task.KEEPALIVE))
+        frames = numbered(80, 80)
+        data = both.sealed(frames)  # reads the order, too
+        alone = both.keepalive()
+        assert [len(each) for each in alone] == [OVERHEAD]
+        assert both.keepalive() == []
+        both.out.order(Order(Task.KEEPALIVE))
+        behind = both.keepalive()
+        assert both.opened(alone, THERE) == []
+        assert both.memory.slots[Slot.PEER_HEARD]
+        assert both.peer == "198.51.100.7:4321"
+        assert both.opened([*data, *behind]) == frames  # the kernel may put it behind longer ones
+        assert both.memory.inbound[Count.KEEPALIVES] == 2
+        assert both.opened([*alone, *behind]) == []
+        assert both.drops == {"REPLAY": 2}
+
+
+def test_keepalives_in_one_train_are_counted_one_by_one() -> None:
+    with pair(7) as both:
+        key = (7).to_bytes(32, "big")
+        proofs = [keepalive(Cipher.AES_256_GCM, key, 7, number) for number in range(4)]
+        assert both.opened([*proofs, proofs[0]]) == []
+        assert both.memory.inbound[Count.KEEPALIVES] == 4
+        assert both.drops == {"REPLAY": 1}
+        assert both.memory.inbound[Private.SESSION + 7] == 4
+
+
+def test_the_link_hears_of_the_first_authentic_datagram_and_of_the_peers_link() -> None:
+    with pair(7) as both:
+        data = both.sealed(numbered(80, 80, 80))
+        both.opened([bytes(each[:-1]) + b"?" for each in data])
+        assert list(both.into.notices()) == []
+        both.opened(data[:1], THERE)
+        both.opened(data)
+        (proved,) = both.into.notices()
+        assert isinstance(proved, Proved)
+        assert (proved.index, str(proved.source)) == (7, "198.51.100.7:4321")
+        control = keepalive(Cipher.AES_256_GCM, (7).to_bytes(32, "big"), 7, CONTROL_COUNTERS - 1)
+        both.opened([control])
+        assert [type(each) for each in both.into.notices()] == [Proved]
+        both.opened([control])  # a replay is none
+        assert list(both.into.notices()) == []
+
+
+def test_the_peer_is_where_its_newest_authentic_datagram_came_from() -> None:
+    with pair(7) as both:
+        old, new, newer = both.sealed(numbered(80, 80, 80))
+        both.opened([new])
+        assert both.peer == "192.0.2.1:1234"
+        for datagram in (old, new, newer[:-1] + b"?", b"?" * 60):  # late, replayed, forged, rubbish
+            both.opened([datagram], THERE)
+            assert both.peer == "192.0.2.1:1234"
+        both.opened([newer], THERE)
+        assert both.peer == "198.51.100.7:4321"
+
+
+def test_a_worker_obeys_the_deadline_of_an_order_without_hearing_of_its_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(clock, "now_ns", lambda: int(now * 1e9))
+    with pair(7, until=1180.0) as both:
+        frames = numbered(80, 80)
+        late = both.sealed(frames)
+        now = 1179.9
+        assert both.opened(both.sealed(frames)) == frames
+        now = 1180.0
+        assert both.sealed(frames) == []
+        assert both.opened(late) == []
+        assert both.opened(late[:1]) == []
+        assert both.drops_of(both.memory.outbound) == {"NO_SESSION": 2}
+        assert both.drops == {"NO_SESSION": 3}
+        both.replace()  # nor does a successor take it up again
+        assert both.sealed(frames) == []
+        assert both.opened(late) == []
+
+
+def test_the_count_of_a_session_never_goes_back_whatever_is_written_to_the_memory() -> None:
+    with pair(7) as both:
+        first = both.sealed(numbered(80, 80, 80))
+        both.memory.outbound[Private.SESSION + 7] = CONTROL_COUNTERS
+        second = both.sealed(numbered(80, 80, 80))
+        assert [counter(each) for each in [*first, *second]] == list(range(CONTROL_COUNTERS, CONTROL_COUNTERS + 6))
+        assert both.memory.outbound[Private.SESSION + 7] == CONTROL_COUNTERS + 6
+
+
+def test_a_new_session_begins_anew_although_its_slot_was_written_to_by_the_one_before() -> None:
+    with pair(7) as both:
+        both.opened(both.sealed(numbered(*[80] * 60)))
+        both.into.order(Order(Task.CLOSE, index=7))
+        both.session(7 + SESSIONS)  # the same slot
+        both.memory.inbound[Private.SESSION + 7] = CONTROL_COUNTERS + 60  # the worker had not read of the closing yet
+        frames = numbered(80, 80)
+        assert both.opened(both.sealed(frames)) == frames
+        assert not both.drops
+
+
+def moved_by(both: Pair, *datagrams: bytes, source: bytes = THERE) -> list[bool]:
+    """Which of these, coming from `source`, move the peer; it is sent back to HERE by a newer frame each time."""
+    moves = []
+    for datagram in datagrams:
+        both.opened([datagram], source)
+        moves.append(both.peer == "198.51.100.7:4321")
+    return moves
+
+
+def test_an_older_session_moves_the_peer_no_more_once_anything_came_on_a_newer_one() -> None:
+    now = clock.now()
+    with pair(7, until=now + 180 - SAME_AGE - 1) as both:
+        both.opened(both.sealed(numbered(80)))
+        old = both.sealed(numbered(80, 80))
+        both.session(8, until=now + 180)
+        assert moved_by(both, old[0]) == [True]  # nothing came on the newer one yet
+        both.opened(both.sealed(numbered(80)), HERE)
+        assert both.peer == "192.0.2.1:1234"
+        assert moved_by(both, old[1]) == [False]
+        both.replace()
+        assert moved_by(both, *both.sealed(numbered(80))) == [True]
+
+
+def test_a_peer_that_confirms_one_session_but_sends_on_another_of_the_same_age_is_followed() -> None:
+    now = clock.now()
+    with pair(7, until=now + 180 - SAME_AGE) as both:
+        both.opened(both.sealed(numbered(80)))
+        both.session(8, use=False, until=now + 180)  # both ends began at once: the peer goes on with the other session
+        confirmation = keepalive(Cipher.AES_256_GCM, (8).to_bytes(32, "big"), 8, 0)
+        assert both.opened([confirmation], HERE) == []
+        assert moved_by(both, *both.sealed(numbered(80))) == [True]
+
+
+def test_the_link_hears_whether_a_proof_was_the_newest_datagram() -> None:
+    with pair(7) as both:
+        held_back = keepalive(Cipher.AES_256_GCM, (7).to_bytes(32, "big"), 7, 3)
+        both.opened(both.sealed(numbered(80)))
+        both.opened([held_back], THERE)
+        notices = [each for each in both.into.notices() if isinstance(each, Proved)]
+        assert [(str(each.source), each.newest) for each in notices] == [
+            ("192.0.2.1:1234", True),
+            ("198.51.100.7:4321", False),
+        ]
+        assert both.peer == "192.0.2.1:1234"
+
+
+def test_two_sessions_of_one_slot_never_write_it_down() -> None:
+    """As when the link was replaced, and its successor knows nothing of a session that a worker still has."""
+    with pair(7) as both:
+        before = both.sealed(numbered(*[80] * 60))
+        both.opened(before[:50])
+        both.session(7 + SESSIONS)
+        both.memory.inbound[Private.SESSION + 7] = CONTROL_COUNTERS + 50  # no matter what its successor writes there
+        assert both.opened(both.sealed(numbered(80, 80))) == numbered(80, 80)
+        assert both.memory.inbound[Private.SESSION + 7] == CONTROL_COUNTERS + 50
+        both.opened(before[50:])
+        assert both.memory.inbound[Private.SESSION + 7] == CONTROL_COUNTERS + 60
+        both.replace()
+        assert both.opened(before) == []
