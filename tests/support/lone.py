@@ -125,7 +125,7 @@ class Lone:
 
     def _find_room(self, size: int) -> None:
         if not self.process:  # else it takes what comes
-            self._waiting += 2 * size + 1024  # with what the kernel needs for its own, at most
+            self._waiting += 4 * size + 4096  # with what the kernel needs for its own, at most
             find_room(self._waiting, self.tap, self.sock)
 
     def feed(self, *frames: bytes, header: bytes = NO_OFFLOAD) -> None:

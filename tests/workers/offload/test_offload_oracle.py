@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyroute2 import IPRoute, netns
+from pyroute2 import IPRoute
 
+from tap2tap.demo.host import Host
 from tests.conftest import lacking
 from tests.support import frames
 from tests.support.frames import ACK, CWR, ECE, FIN, MF, PSH, TIMESTAMPS, URG, Flow
@@ -105,23 +106,20 @@ class Oracle:
 
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[Oracle]:
-    name = f"t2t-oracle-{os.getpid()}"
     try:
-        netns.create(name)
-    except PermissionError:
-        lacking("no right to make a network namespace")
+        host = Host("oracle")
+    except PermissionError as error:
+        lacking(str(error))
     try:
-        netns.pushns(name)
-        try:
-            bridge = Oracle()
-        except (FileNotFoundError, PermissionError) as error:
-            lacking(f"no tap here: {error}")
-        finally:
-            netns.popns()
+        with host.inside():
+            try:
+                bridge = Oracle()
+            except (FileNotFoundError, PermissionError) as error:
+                lacking(f"no tap here: {error}")
         yield bridge
         bridge.close()
     finally:
-        netns.remove(name)
+        host.close()
 
 
 def finish(data: bytes) -> list[bytes]:
