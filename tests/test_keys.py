@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tap2tap.commands.genkey import genkey, pubkey
-from tap2tap.errors import UsageError
+from tap2tap.errors import NoPermissionError, UsageError
+from tap2tap.keyfile import open_key_file, read_key_file
 from tap2tap.keys import NO_PSK, CableKeys, encode, parse_keys, public_key, read_keys, write_private_file
 
 ONE, OTHER = bytes(range(32)), bytes(range(32, 64))
@@ -270,3 +271,27 @@ def test_wireguard_agrees_on_the_public_key() -> None:
     except FileNotFoundError:
         pytest.skip("no wg on this machine")
     assert shown.strip() == encode(public_key(ONE))
+
+
+def test_a_file_that_may_not_be_opened_is_a_matter_of_permission(tmp_path: Path) -> None:
+    path = key_file(tmp_path)
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(NoPermissionError) as caught:
+            read_keys(path)
+    assert str(caught.value) == f"{path}: cannot be opened: Permission denied"
+    assert caught.value.exit_code == 4
+
+
+def test_an_opened_file_is_read_from_its_beginning_every_time(tmp_path: Path) -> None:
+    fd = open_key_file(key_file(tmp_path))
+    try:
+        first = read_key_file(fd, "name")
+        os.lseek(fd, 5, os.SEEK_SET)
+        assert read_key_file(fd, "name") == first == (tmp_path / "home.key").read_text()
+    finally:
+        os.close(fd)

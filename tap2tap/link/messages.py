@@ -78,8 +78,11 @@ _ROLES = {b"O": Role.OUTBOUND, b"I": Role.INBOUND}
 
 
 def make() -> tuple[socket.socket, socket.socket]:
-    """Make a channel. Raises OSError."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Make a channel, neither end of which ever blocks. Raises OSError."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setblocking(False)  # recv_fds and send_fds of Python heed no flag
+    return ends
 
 
 def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
@@ -102,7 +105,7 @@ def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
         case _:
             kind = next(letter for letter, each in _LETTERS.items() if isinstance(message, each))
             packed = kind + endpoint.pack(message.endpoint)
-    socket.send_fds(sock, [packed], fds, socket.MSG_DONTWAIT)
+    socket.send_fds(sock, [packed], fds)
 
 
 def receive(sock: socket.socket, fds: int = 0) -> ToLink | ToSupervisor | None:
@@ -111,7 +114,7 @@ def receive(sock: socket.socket, fds: int = 0) -> ToLink | ToSupervisor | None:
     Raises BlockingIOError when there is none, ValueError for what is no message, whose descriptors are closed.
     """
     try:
-        packed, taken, _, _ = socket.recv_fds(sock, MOST, fds, socket.MSG_DONTWAIT)
+        packed, taken, _, _ = socket.recv_fds(sock, MOST, fds)
     except ConnectionError:  # closed with something unread in it
         return None
     if not packed and not taken:

@@ -44,6 +44,8 @@ class ForkServer:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        theirs.setblocking(False)
         try:
             with theirs:
                 self._process = process.start(
@@ -74,8 +76,8 @@ class ForkServer:
         if self._process.poll() is not None:
             self._channel.close()
             self._start()
-        with suppress(ConnectionError):
-            socket.send_fds(self._channel, [_FORK], [channel.fileno()], socket.MSG_DONTWAIT)
+        with suppress(OSError):
+            socket.send_fds(self._channel, [_FORK], [channel.fileno()])
         while True:
             kind, number = self._answer()
             if kind == _FORKED:
@@ -98,13 +100,13 @@ class ForkServer:
     def read(self) -> tuple[bytes, int] | None:
         """Take an answer that is there; None when there is none."""
         with suppress(OSError, struct.error):
-            return _ANSWER.unpack(self._channel.recv(_ANSWER.size, socket.MSG_DONTWAIT))
+            return _ANSWER.unpack(self._channel.recv(_ANSWER.size))
         return None
 
     def kill_child(self) -> None:
         """Have the forked process killed, by its parent: so nobody else is meant by its pid."""
         with suppress(OSError):
-            self._channel.send(_KILL, socket.MSG_DONTWAIT)
+            self._channel.send(_KILL)
 
     def kill(self) -> None:
         """Kill the server, and with it the process that it forked."""
@@ -177,9 +179,11 @@ def _serve(channel: socket.socket, role: str, life: Life, keep: Collection[int])
             child = None
             _send(channel, _ENDED, code)
         try:
-            request, fds, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_DONTWAIT)
+            request, fds, _, _ = socket.recv_fds(channel, 1, 1)
         except BlockingIOError:
             continue
+        except ConnectionError:  # closed with something unread in it
+            request = b""
         if request == _KILL and child:
             child.kill()
         elif request == _FORK and fds:

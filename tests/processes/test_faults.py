@@ -52,6 +52,13 @@ def test_a_worker_that_cannot_start_ends_the_program(lab: Lab, direction: str) -
     assert not lab.left.has_link("tap0")
 
 
+def test_a_worker_whose_tap_is_gone_ends_the_program(lab: Lab) -> None:
+    body = "from tap2tap.errors import TapGoneError; raise TapGoneError"
+    tunnel = Tunnel(lab.left, command=faulty(body), wait=False)
+    assert tunnel.wait() == 1
+    assert tunnel.log[-1] == "tap2tap: the tap device was deleted: the tunnel has ended"
+
+
 def test_a_refused_pin_is_a_warning_and_stats_tell(lab: Lab) -> None:
     command = [
         sys.executable,

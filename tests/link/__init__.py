@@ -1,0 +1,1 @@
+"""The link process, without the process."""

@@ -1,0 +1,192 @@
+"""A process that forks others: what those have, how they end, and what happens without it."""
+
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tap2tap.demo.lab import wait_for
+from tap2tap.errors import StartError
+from tap2tap.supervisor import fork_server, process
+from tap2tap.supervisor.fork_server import Forked, ForkServer
+
+ME = (os.geteuid(), os.getegid())
+LATE = "antigravity"  # a module that nobody else loads, and whose import does something only in a browser
+
+
+def echo(channel: socket.socket) -> int:
+    """A life that answers until the channel closes, and ends by what it was told last."""
+    code = 0
+    while said := channel.recv(64):
+        channel.send(said)
+        code = int(said)
+    return code
+
+
+def forever(_: socket.socket) -> int:
+    """A life that has to be ended."""
+    while True:
+        signal.pause()
+
+
+@contextmanager
+def server(life: Callable[[socket.socket], int], load: Callable[[], None] = lambda: None) -> Iterator[ForkServer]:
+    """A fork server that keeps no descriptor."""
+    made = ForkServer("child", load, life, [], ME)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def forked(by: ForkServer) -> tuple[Forked, socket.socket]:
+    """A new process, and the channel to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            return by.fork(theirs), ours
+        except (OSError, StartError):
+            ours.close()
+            raise
+
+
+def wait_ended(child: Forked) -> int | None:
+    """Its exit code, when it has ended."""
+    wait_for(lambda: child.poll() is not None, 30, "end of the process")
+    return child.poll()
+
+
+def test_each_process_gets_its_channel_and_its_exit_code_is_told() -> None:
+    with server(echo) as starter:
+        for code in (b"0", b"7", b"70"):
+            child, channel = forked(starter)
+            with channel:
+                channel.send(code)
+                assert channel.recv(64) == code
+                assert child.poll() is None
+                assert os.getpgid(child.pid) == os.getpgid(0)
+            assert wait_ended(child) == int(code)
+            assert child.end() == int(code)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped"])
+def test_one_that_is_killed_is_gone(stopped: bool) -> None:
+    with server(forever) as starter:
+        child, channel = forked(starter)
+        with channel:
+            if stopped:
+                os.kill(child.pid, signal.SIGSTOP)
+            child.kill()
+            assert wait_ended(child) == -signal.SIGKILL
+        child, channel = forked(starter)
+        with channel:
+            assert child.end() == -signal.SIGKILL
+            assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_what_is_loaded_is_loaded_once_before_the_privileges_go_and_nowhere_else() -> None:
+    def load() -> None:
+        sys.modules[LATE] = sys  # which stands for something large
+        os.environ["LOADED_AS"] = str(os.getpid())
+
+    def life(channel: socket.socket) -> int:
+        channel.send(f"{LATE in sys.modules} {os.environ['LOADED_AS']} {os.getppid()}".encode())
+        return 0
+
+    with server(life, load) as starter:
+        found = set()
+        for _ in range(2):
+            child, channel = forked(starter)
+            with channel:
+                found.add(channel.recv(64))
+            assert wait_ended(child) == 0
+        (only,) = found
+        loaded, by, parent = only.split()
+        assert (loaded, by) == (b"True", parent)
+        assert LATE not in sys.modules
+
+
+def test_a_process_holds_nothing_but_its_channel_and_what_it_is_to_keep() -> None:
+    mine = [os.open("/dev/null", os.O_RDONLY) for _ in range(2)]
+
+    def life(channel: socket.socket) -> int:
+        here = {int(link.name) for link in Path("/proc/self/fd").iterdir()}
+        folder = os.open("/dev/null", os.O_RDONLY)  # the number that the folder had
+        return 0 if here == {0, 1, 2, channel.fileno(), mine[1], folder} else 1
+
+    starter = ForkServer("child", lambda: None, life, [mine[1]], ME)
+    try:
+        child, channel = forked(starter)
+        with channel:
+            assert wait_ended(child) == 0
+    finally:
+        starter.close()
+        for fd in mine:
+            os.close(fd)
+
+
+def test_with_the_server_the_process_dies_and_both_can_be_had_again() -> None:
+    with server(forever) as starter:
+        child, channel = forked(starter)
+        with channel:
+            starter.kill()
+            assert wait_ended(child) == 1
+            wait_for(lambda: not alive(child.pid), 30, "end of the process")
+        child, channel = forked(starter)
+        with channel:
+            assert alive(child.pid)
+            assert child.end() == -signal.SIGKILL
+
+
+def alive(pid: int) -> bool:
+    """Whether a process lives; the suite adopts orphans."""
+    try:
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return Path(f"/proc/{pid}").exists()
+
+
+def test_a_server_that_cannot_load_is_told_and_leaves_no_descriptor(capfd: pytest.CaptureFixture[str]) -> None:
+    def load() -> None:
+        raise ModuleNotFoundError("nothing of that name")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with server(echo, load) as starter, pytest.raises(StartError, match="the process that starts the child process"):
+        forked(starter)
+    assert "child starter: error: the process that starts the child process failed" in capfd.readouterr().err
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_without_room_for_a_process_its_error_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = process.start
+
+    def full(role: str, *rest: object, **more: object) -> process.Process:
+        if role == "child":
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return start(role, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(process, "start", full)
+    with server(echo) as starter:
+        for _ in range(2):
+            with pytest.raises(OSError, match="Resource temporarily unavailable"):
+                forked(starter)
+
+
+def test_a_server_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_server, "PATIENCE", 0.2)
+    with server(forever) as starter:
+        first, channel = forked(starter)
+        channel.close()
+        first.end()
+        os.kill(starter._process.pid, signal.SIGSTOP)
+        with pytest.raises(OSError, match="the process that starts it is gone"):
+            forked(starter)
+        child, channel = forked(starter)
+        with channel:
+            assert child.end() == -signal.SIGKILL
