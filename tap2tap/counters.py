@@ -64,6 +64,7 @@ class Slot:
     HANDSHAKE = 21  # CLOCK_BOOTTIME, ns, of the session in use; 0 is never
     REKEYS = 22
     PUBLISHED = 23  # CLOCK_BOOTTIME, ns: when this copy was made
+    DATA_PLANE = 24  # a DataPlane
 
 
 class State(IntEnum):
@@ -72,6 +73,16 @@ class State(IntEnum):
     STARTING = 0
     UP = auto()
     STOPPING = auto()
+
+
+class DataPlane(IntEnum):
+    """How the workers' loops run."""
+
+    INTERPRETED = 0  # as Python source
+    COMPILED = auto()  # when the package was built
+
+
+INTERPRETED = "interpreted (no compiler at install)"  # for people to read
 
 
 class Link(IntEnum):

@@ -17,6 +17,7 @@ def render(facts: Facts, before: Facts | None = None, *, where: bool = False) ->
         *([f"  supervisor: pid {facts['pid']} in network namespace {facts['netns']}"] if where else []),
         f"  state: {facts['state']}",
         f"  mtu: {facts['mtu']}",
+        *([f"  data plane: {facts['data_plane']}"] if facts["data_plane"] != "compiled" else []),
         f"  local endpoint: {facts['local']}",
         f"  peer endpoint: {peer}",
         *([f"  last heard: {duration(heard)} ago"] if heard is not None else []),

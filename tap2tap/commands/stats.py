@@ -13,7 +13,7 @@ import psutil
 from tap2tap import clock, counters, endpoint
 from tap2tap.commands.arguments import Parser, seconds
 from tap2tap.commands.render import render
-from tap2tap.counters import Count, Counts, Drop, Link, Reading, Slot, State
+from tap2tap.counters import INTERPRETED, Count, Counts, DataPlane, Drop, Link, Reading, Slot, State
 from tap2tap.errors import OK, NoTunnelError, Tap2tapError
 
 DESCRIPTION = """\
@@ -121,6 +121,7 @@ def describe(block: Reading) -> Facts:
         "uid": block.uid,  # of who started it, or says so
         "state": state,
         "mtu": slots[Slot.MTU],
+        "data_plane": "compiled" if slots[Slot.DATA_PLANE] == DataPlane.COMPILED else INTERPRETED,
         "local": str(local) if local else None,
         "peer": str(peer) if peer else None,
         "peer_heard_seconds": round((now - heard) / 1e9, 3) if heard else None,

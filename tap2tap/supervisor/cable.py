@@ -14,7 +14,7 @@ from tap2tap.supervisor.run_in_child import run_in_child
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers import udp
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS
-from tap2tap.workers.worker import Cable
+from tap2tap.workers.worker import Cable, data_plane
 
 
 @contextlib.contextmanager
@@ -58,6 +58,7 @@ def _enter(cable: Cable) -> None:
         slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
     slots[Slot.STARTED] = clock.now_ns()
     slots[Slot.MTU] = cable.mtu
+    slots[Slot.DATA_PLANE] = data_plane()
     slots[Slot.PID] = os.getpid()
     counters.store_name(slots, cable.name)
     endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(cable.sock.getsockname()))

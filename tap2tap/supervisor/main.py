@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tap2tap import device, endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
-from tap2tap.counters import Slot, State
+from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
 from tap2tap.supervisor.cable import describe, make_cable, set_up
@@ -20,7 +20,8 @@ from tap2tap.supervisor.publisher import Publisher, published
 from tap2tap.supervisor.resolver import Lookups, Resolver
 from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.supervisor.workers import make_workers
-from tap2tap.workers.worker import Cable
+from tap2tap.workers import ciphers
+from tap2tap.workers.worker import Cable, data_plane
 
 Identity = tuple[int, int]  # uid and gid
 
@@ -75,6 +76,10 @@ def carry(
     hooks.run("up", cable.name, facts, stop)
     if not link:
         log.warning("no --key: frames are neither encrypted nor authenticated")
+    else:
+        log.debug("sealing", library=ciphers.library())  # which loads it, before the privileges go
+    if data_plane() is DataPlane.INTERPRETED:
+        log.warning(f"data plane: {INTERPRETED}")
     if refused := privileges.drop(*become):
         log.warning("the kernel refuses some protection", refused=",".join(refused))
     workers = make_workers(cable, config, link)

@@ -7,6 +7,7 @@ import socket
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import NamedTuple
 
+from tap2tap.counters import DataPlane
 from tap2tap.endpoint import Endpoint
 from tap2tap.memory import Memory
 from tap2tap.workers import arena
@@ -39,7 +40,7 @@ def settle() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def data_plane() -> str:
-    """How the workers' loops run: as they were compiled when the package was built, or as Python source."""
+def data_plane() -> DataPlane:
+    """How the workers' loops run in this installation."""
     compiled = str(arena.__file__).endswith(tuple(EXTENSION_SUFFIXES))
-    return "compiled" if compiled else "interpreted (no compiler at install)"
+    return DataPlane.COMPILED if compiled else DataPlane.INTERPRETED

@@ -37,6 +37,7 @@ def tunnel(outbound: Facts | None = None, inbound: Facts | None = None, **other:
         "pid": 70,
         "state": "up",
         "mtu": 1458,
+        "data_plane": "compiled",
         "local": "[::]:1234",
         "peer": "192.0.2.1:1234",
         "peer_heard_seconds": 2.5,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tap2tap.counters import DataPlane
 from tap2tap.workers import arena
 from tap2tap.workers.worker import data_plane
 from tests.conftest import lacking
@@ -91,7 +92,7 @@ def compiled(request: pytest.FixtureRequest) -> None:
     """Modules that are compiled."""
     if request.config.getoption("--interpreted"):
         pytest.skip("the sources are what is tested")
-    if data_plane() != "compiled":
+    if data_plane() is not DataPlane.COMPILED:
         lacking("the data plane is interpreted: no compiler at install")
 
 
@@ -102,9 +103,9 @@ def test_every_module_with_types_is_compiled() -> None:
 
 
 def test_none_is_where_the_arena_is_not(request: pytest.FixtureRequest) -> None:
-    if data_plane() == "compiled":
+    if data_plane() is DataPlane.COMPILED:
         pytest.skip("the data plane is compiled")
-    assert data_plane() == "interpreted (no compiler at install)"
+    assert data_plane() is DataPlane.INTERPRETED
     assert str(arena.__file__).endswith("arena.py")
     assert not [name for name in MODULES if not str(importlib.import_module(name).__file__).endswith(".py")]
     if not request.config.getoption("--interpreted"):

@@ -20,7 +20,7 @@ from tests.support.tunnel import RIGHT, Tunnel, address, wait_ping
 pytestmark = [pytest.mark.install, pytest.mark.timeout(1200)]
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
-SHOW = "from tap2tap.workers.worker import data_plane; print(data_plane())"
+SHOW = "from tap2tap.workers.worker import data_plane; print(data_plane().name.lower())"
 INTERPRETED = "interpreted (no compiler at install)"
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 NO_COMPILER = {"CC": "/nonexistent/gcc"}
