@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import cryptography
 import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
@@ -45,6 +46,7 @@ ROOT = Path(__file__).parents[2]
 def unreadable(folder: Path) -> list[str]:
     """A prefix for a command that runs the program from where only its owner may read it."""
     shutil.copytree(ROOT / "tap2tap", folder / "lib" / "tap2tap")
+    shutil.copytree(Path(cryptography.__file__).parent, folder / "lib" / "cryptography")
     (folder / "lib").chmod(0o700)
     return ["env", "--chdir=/", f"PYTHONPATH={folder}/lib"]
 
