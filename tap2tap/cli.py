@@ -66,10 +66,13 @@ def guarded(prog: str, command: Callable[[], int]) -> int:
         _give_output_up()
         return errors.FAILURE
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            _give_output_up()
+            log.line(f"{prog}: cannot write: {error.strerror}")
+        elif error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            log.line(f"{prog}: {error.strerror}: raise the limits of open files and of memory")
+        else:
             raise
-        _give_output_up()
-        log.line(f"{prog}: cannot write: {error.strerror}")
         return errors.FAILURE
     except KeyboardInterrupt:
         return 128 + 2

@@ -10,10 +10,11 @@ from typing import Any
 
 import psutil
 
-from tap2tap import clock, counters, endpoint
+from tap2tap import clock, counter_block, counters, endpoint
 from tap2tap.commands.arguments import Parser, seconds
 from tap2tap.commands.render import render
-from tap2tap.counters import INTERPRETED, Count, Counts, DataPlane, Drop, Link, Reading, Slot, State
+from tap2tap.counter_block import Reading
+from tap2tap.counters import INTERPRETED, Count, Counts, DataPlane, Drop, Link, Slot, State
 from tap2tap.errors import OK, NoTunnelError, Tap2tapError
 
 DESCRIPTION = """\
@@ -80,7 +81,7 @@ def _show(options: argparse.Namespace) -> int:
         if not tunnels:
             named = f" named {options.interface}" if options.interface else ""
             where = "" if options.all else " in this network namespace (--all looks in every one)"
-            blind = counters.why_none()
+            blind = counter_block.why_none()
             reason = f"; one that does could not be seen: {blind}" if blind else ""
             raise NoTunnelError(f"no tunnel{named} runs{where}{reason}")
         if not options.watch:
@@ -97,7 +98,7 @@ def read(netns: str | None = "/proc/self/ns/net") -> list[Facts]:
         raise Tap2tapError(f"cannot tell which network namespace this is: {netns}: {error.strerror}") from error
     found = [
         describe(block)
-        for block in counters.live(netns=status.st_ino if status else None)
+        for block in counter_block.live(netns=status.st_ino if status else None)
         if not status
         or (block.slots[Slot.NETNS_DEVICE], block.slots[Slot.NETNS_INODE]) == (status.st_dev, status.st_ino)
     ]

@@ -1,7 +1,6 @@
 """One tunnel from its options to its end; the order of the start is the order of the lines in `run` and `carry`."""
 
 import contextlib
-import errno
 import gc
 import os
 import signal
@@ -39,7 +38,6 @@ def run(config: Config) -> int:
     become = identity(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(Interrupted))  # a stop signal came before it was up
-        stack.enter_context(explain_limits())
         hooks = stack.enter_context(contextlib.closing(Hooks(config.programs)))
         hooks.start()
         log.unblock()  # not before: programs have standard error as it was
@@ -102,17 +100,6 @@ def carry(
             link.child.end()
         code = close(hooks, cable, facts, stop)
     return code
-
-
-@contextlib.contextmanager
-def explain_limits() -> Iterator[None]:
-    """Raise StartError, which names what to do, for an OSError by which the machine says that it has no more."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise
-        raise StartError(f"{error.strerror}: raise the limits of open files and of memory") from error
 
 
 def identity(config: Config) -> Identity:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tap2tap import clock, counters, log
-from tap2tap.counters import Block, Slot
+from tap2tap import clock, counter_block, log
+from tap2tap.counter_block import Block
+from tap2tap.counters import Slot
 from tap2tap.memory import Memory
 
 _IN_OPEN = 0x20
@@ -68,12 +69,12 @@ def _watch(path: Path) -> int:
 
 
 @contextmanager
-def published(memory: Memory, owner: int, folder: Path = counters.FOLDER) -> Iterator[Publisher]:
+def published(memory: Memory, owner: int, folder: Path = counter_block.FOLDER) -> Iterator[Publisher]:
     """Publish `memory` until the end, as the uid `owner`; where there can be no block, that is a warning."""
-    counters.sweep(folder)
+    counter_block.sweep(folder)
     block = None
     try:
-        block = counters.create(memory.shown(), owner, folder)
+        block = counter_block.create(memory.shown(), owner, folder)
     except OSError as error:
         log.warning("tap2tap stats will not see this tunnel", folder=folder, error=error.strerror)
     result = Publisher(memory, block)

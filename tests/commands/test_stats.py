@@ -25,7 +25,7 @@ WORKER_CONTRACT = {"pid", "cpu", "restarts", "frames", "bytes", "datagrams", "dr
 # A local user's own file that looks like a block of a living supervisor: every slot at its maximum.
 FORGER = """
 import fcntl, os, pathlib, sys
-from tap2tap import counters
+from tap2tap import counter_block, counters
 from tap2tap.counters import Slot
 slots = memoryview(bytearray(counters.SLOTS * 8)).cast("Q")
 for slot in range(counters.SLOTS):
@@ -33,7 +33,7 @@ for slot in range(counters.SLOTS):
 slots[Slot.MAGIC], slots[Slot.VERSION] = counters.MAGIC, counters.VERSION
 netns = os.stat("/proc/self/ns/net")
 slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = netns.st_dev, netns.st_ino
-block = counters.create(slots, os.geteuid())
+block = counter_block.create(slots, os.geteuid())
 print("ready", flush=True)
 sys.stdin.read()
 block.close()

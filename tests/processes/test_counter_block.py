@@ -190,13 +190,13 @@ def test_whoever_opens_it_again_and_again_does_not_keep_the_supervisor_busy(lab:
 FORGER = """
 import os, sys
 from pathlib import Path
-from tap2tap import counters
+from tap2tap import counter_block, counters
 from tap2tap.commands import stats
 from tap2tap.counters import Slot
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 slots = memoryview(bytearray(Path(sys.argv[1]).read_bytes())).cast("Q")
 slots[Slot.PUBLISHED] = 0
-blocks = [counters.create(slots, 65534) for _ in range(20)]
+blocks = [counter_block.create(slots, 65534) for _ in range(20)]
 print("ready", flush=True)
 sys.stdin.read()
 for block in blocks:

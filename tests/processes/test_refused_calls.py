@@ -33,9 +33,9 @@ def complaints(tunnel: Tunnel) -> list[str]:
 def fatal(lab: Lab, prefix: Sequence[str], words: str, *options: str) -> None:
     """It ends with exit code 4 and one line, beside the warning that there is no key."""
     done = tap2tap(*options, host=lab.left, prefix=prefix)
-    first, _, rest = done.stderr.partition("\n")
-    assert "no --key" in first
-    done.stderr = rest
+    *warnings, last = done.stderr.splitlines(keepends=True)
+    assert "no --key" in warnings[-1]
+    done.stderr = last
     mistake(done, 4, words)
     assert not lab.left.has_link("tap0")
 

@@ -85,3 +85,12 @@ BULK = Flow(options=TIMESTAMPS)
 def make(flow: Flow, count: int = 10, mss: int = 100) -> list[bytes]:
     """A run of full-sized frames."""
     return frames.segments(flow, frames.payload(count * mss), mss)
+
+
+def altered(frame: bytes, field: str, value: object) -> bytes:
+    """The frame with another field, and its checksums right."""
+    flow, payload = frames.dissect(frame)
+    width = 4 if flow.version == 4 else 16
+    if field in ("source", "target") and isinstance(value, bytes):
+        value = value[:width]
+    return frames.build(replace(flow, **{field: value}), payload)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psutil
 
-from tap2tap import counters
+from tap2tap import counter_block
 from tap2tap.commands import stats
 from tap2tap.counters import Slot
 from tap2tap.demo.lab import Host, wait_for
@@ -116,7 +116,7 @@ class Tunnel:
 
     def block(self) -> Path:
         """Its counter block."""
-        for block in counters.live(netns=os.stat(self.host.namespace).st_ino):
+        for block in counter_block.live(netns=os.stat(self.host.namespace).st_ino):
             if block.slots[Slot.PID] == self.pid:
                 return block.path
         raise FileNotFoundError("no counter block")

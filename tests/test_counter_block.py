@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap import counters, memory
-from tap2tap.counters import MAGIC, SLOTS, VERSION, Count, Drop, Reading, Slot
+from tap2tap import counter_block, counters, memory
+from tap2tap.counter_block import Reading
+from tap2tap.counters import MAGIC, SLOTS, VERSION, Count, Drop, Slot
 from tap2tap.endpoint import ENDPOINT_SLOTS
 
 OWNER = """
 import os, sys, pathlib
-from tap2tap import counters, memory
+from tap2tap import counter_block, counters, memory
 from tap2tap.counters import Count, Slot
 from tap2tap.memory import Private
 from tap2tap.supervisor.publisher import Publisher
@@ -30,7 +31,7 @@ shared.outbound[Count.FRAMES] = 2**64 - 1
 for group in shared.outbound, shared.inbound:
     for slot in range(Private.MAIL, memory.GROUP):
         group[slot] = 77
-block = counters.create(shared.shown(), os.geteuid(), pathlib.Path(sys.argv[1]))
+block = counter_block.create(shared.shown(), os.geteuid(), pathlib.Path(sys.argv[1]))
 Publisher(shared, block).publish()
 print(block.path, flush=True)
 sys.stdin.read()
@@ -61,14 +62,14 @@ def other(code: str, argument: Path) -> Iterator[tuple[Process, str]]:
 
 def living(folder: Path) -> list[Reading]:
     """The living blocks."""
-    return list(counters.live(folder))
+    return list(counter_block.live(folder))
 
 
 def place(folder: Path, name: str) -> Path:
     """Where a block could stand."""
-    home = folder / f"{counters.PREFIX}{name}"
+    home = folder / f"{counter_block.PREFIX}{name}"
     home.mkdir()
-    return home / counters.NAME
+    return home / counter_block.NAME
 
 
 def forged(path: Path, magic: int = MAGIC, version: int = VERSION) -> Path:
@@ -89,14 +90,14 @@ def test_what_one_process_writes_another_reads(tmp_path: Path) -> None:
 
 
 def test_any_user_may_read_a_block_and_only_its_owner_write(tmp_path: Path) -> None:
-    block = counters.create(memory.create().shown(), os.geteuid(), tmp_path)
+    block = counter_block.create(memory.create().shown(), os.geteuid(), tmp_path)
     assert block.path.stat().st_mode & 0o777 == 0o644
     assert block.path.stat().st_uid == os.geteuid()
     block.close()
 
 
 def test_all_space_of_a_block_is_taken_when_it_is_made(tmp_path: Path) -> None:
-    block = counters.create(memory.create().shown(), os.geteuid(), tmp_path)
+    block = counter_block.create(memory.create().shown(), os.geteuid(), tmp_path)
     assert block.path.stat().st_size == SLOTS * 8
     assert block.path.stat().st_blocks * 512 >= SLOTS * 8
     block.close()
@@ -114,7 +115,7 @@ def test_the_block_of_a_killed_process_is_stale_and_swept(tmp_path: Path) -> Non
         dead.wait()
         assert Path(stale).exists()
         assert [str(block.path) for block in living(tmp_path)] == [alive]
-        counters.sweep(tmp_path)
+        counter_block.sweep(tmp_path)
         assert list(tmp_path.iterdir()) == [Path(alive).parent]
 
 
@@ -122,11 +123,11 @@ def test_looking_takes_no_lock_from_its_owner(tmp_path: Path) -> None:
     with other(OWNER, tmp_path) as (_, path):
         for _ in range(3):
             assert [str(block.path) for block in living(tmp_path)] == [path]
-            counters.sweep(tmp_path)
+            counter_block.sweep(tmp_path)
 
 
 def test_a_closed_block_is_gone_and_may_have_been_removed_before(tmp_path: Path) -> None:
-    block = counters.create(memory.create().shown(), os.geteuid(), tmp_path)
+    block = counter_block.create(memory.create().shown(), os.geteuid(), tmp_path)
     block.path.unlink()
     block.path.parent.rmdir()
     block.write(memoryview(bytes(SLOTS * 8)).cast("Q"))  # nobody reads it, and nothing happens
@@ -136,12 +137,12 @@ def test_a_closed_block_is_gone_and_may_have_been_removed_before(tmp_path: Path)
 
 def test_a_block_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        counters.create(memory.create().shown(), os.geteuid(), tmp_path / "missing")
+        counter_block.create(memory.create().shown(), os.geteuid(), tmp_path / "missing")
 
 
 def test_no_folder_no_blocks(tmp_path: Path) -> None:
     assert not living(tmp_path / "missing")
-    counters.sweep(tmp_path / "missing")
+    counter_block.sweep(tmp_path / "missing")
 
 
 @given(st.text(min_size=1).filter(lambda name: len(name.encode()) <= 15 and "\0" not in name))
@@ -213,7 +214,7 @@ def test_a_strange_file_is_no_block_and_hides_none(tmp_path: Path, make: Callabl
     make(place(tmp_path, "zzzzzzzzz"))
     with other(OWNER, tmp_path) as (_, path):
         assert [str(block.path) for block in living(tmp_path)] == [path]
-        counters.sweep(tmp_path)
+        counter_block.sweep(tmp_path)
         assert [str(block.path) for block in living(tmp_path)] == [path]
 
 
@@ -229,7 +230,7 @@ def test_a_strange_file_is_no_block_although_somebody_locks_it(tmp_path: Path, m
 def test_a_file_that_its_owner_cuts_short_while_it_is_read_does_no_harm(tmp_path: Path) -> None:
     path = forged(place(tmp_path, "0"))
     with other(LOCKER, path):
-        blocks = counters.live(tmp_path)
+        blocks = counter_block.live(tmp_path)
         block = next(blocks)
         os.truncate(path, 0)
         assert block.slots[SLOTS - 1] == 2**64 - 1
@@ -246,7 +247,7 @@ def test_sweeping_removes_nothing_but_blocks(tmp_path: Path, make: Callable[[Pat
     strange, stale = place(tmp_path, "0"), place(tmp_path, "1")
     make(strange)
     forged(stale)
-    counters.sweep(tmp_path)
+    counter_block.sweep(tmp_path)
     assert not stale.exists()
     assert os.path.lexists(strange)
 
@@ -255,14 +256,14 @@ def test_sweeping_removes_nothing_but_blocks(tmp_path: Path, make: Callable[[Pat
 def test_sweeping_leaves_what_belongs_to_another_user(tmp_path: Path) -> None:
     path = forged(place(tmp_path, "0"))
     os.chown(path, 65534, -1)
-    counters.sweep(tmp_path)
+    counter_block.sweep(tmp_path)
     assert path.exists()
 
 
 def test_files_of_others_stay_where_they_are(tmp_path: Path) -> None:
     for name in ("other-thing", ".tap2tap-draft", "tap2tap"):
         (tmp_path / name).touch()
-    counters.sweep(tmp_path)
+    counter_block.sweep(tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
