@@ -5,6 +5,8 @@ workers when they are there. All that it leaves behind is in the memory that it 
 """
 
 import gc
+import ipaddress
+import os
 import select
 import signal
 import socket
@@ -12,15 +14,41 @@ from contextlib import suppress
 
 from tap2tap import clock, log
 from tap2tap.counters import Count, Role
+from tap2tap.endpoint import Endpoint
 from tap2tap.errors import CANNOT_START, OK, UsageError
 from tap2tap.keyfile import read_key_file
-from tap2tap.keys import parse_keys
+from tap2tap.keys import CableKeys, parse_keys, public_key
 from tap2tap.link import messages
 from tap2tap.link.driver import Driver
 from tap2tap.link.messages import FDS, BadKeyFile, Cable, Channel, Ready, Remote
 from tap2tap.memory import Memory
+from tap2tap.protocols.secure.actions import Send
+from tap2tap.protocols.secure.link import Link
 
 BEAT = 1.0  # seconds: it comes round its loop this often, which the supervisor takes for a sign of life
+
+
+def rehearse() -> None:
+    """Make a handshake with throwaway keys for each cipher.
+
+    `cryptography` loads parts of itself when they are first used: by then we may be somebody who may not read them.
+    """
+    one, other = b"\1" * 32, b"\2" * 32
+    nowhere = Endpoint(ipaddress.IPv4Address("192.0.2.1"), 1)
+    for hardware_aes in (True, False):
+        caller, called = (
+            Link(
+                CableKeys(mine, public_key(theirs)),
+                remote=nowhere,
+                keepalive=0,
+                hardware_aes=hardware_aes,
+                random=os.urandom,
+            )
+            for mine, theirs in ((one, other), (other, one))
+        )
+        initiation, *_ = (each.datagram for each in caller.start(0.0) if isinstance(each, Send))
+        response, *_ = (each.datagram for each in called.received(0.0, initiation, nowhere) if isinstance(each, Send))
+        caller.received(0.0, response, nowhere)
 
 
 def live(channel: socket.socket, key_file: int, name: str, memory: Memory) -> int:

@@ -1,1 +1,1 @@
-"""The control plane: makes the tap, the UDP socket and the counter block; forks, watches and restarts the workers."""
+"""The control plane: makes the tap, the UDP socket and the counter block; starts, watches and replaces its children."""

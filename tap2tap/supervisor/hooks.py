@@ -13,7 +13,6 @@ import re
 import select
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 
@@ -169,6 +168,8 @@ def _read(message: bytes, fixed: str | None, programs: Mapping[str, str]) -> tup
 
 def _run(channel: socket.socket, wake: Signals, command: list[str], facts: Mapping[str, str]) -> str:
     """Run `command` to its end, or to that of the channel; return "ok", or what went wrong."""
+    import subprocess  # here alone: the supervisor and its other children stay small
+
     try:
         program = subprocess.Popen(
             command,

@@ -153,7 +153,9 @@ class LinkProcess:
 
 def _load() -> None:
     """Load all that the link process needs, which nobody else does."""
-    import tap2tap.link.life  # noqa: F401
+    from tap2tap.link.life import rehearse
+
+    rehearse()
 
 
 @contextlib.contextmanager

@@ -68,3 +68,13 @@ def written(pid: int) -> bytes:
                 memory.seek(begin)
                 found.append(memory.read(end - begin))
     return b"\n".join(found)
+
+
+def handshakes(tunnel: Tunnel) -> int:
+    """Sessions that took the place of others."""
+    return int(tunnel.stats()["session"]["rekeys"])
+
+
+def wait_handshake(tunnel: Tunnel, before: int) -> None:
+    """Wait until a session has taken the place of another."""
+    wait_for(lambda: handshakes(tunnel) > before, 30, f"new session: {tunnel.log}")

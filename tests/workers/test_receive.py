@@ -23,7 +23,7 @@ from tap2tap.workers.receive import OURS, SLOTS, Receiver
 from tap2tap.workers.train import Train
 from tap2tap.workers.udp import TRAINS, Incoming
 from tests.support.frames import payload
-from tests.support.lone import roomy
+from tests.support.lone import find_room, roomy
 from tests.support.sending import most_segments
 
 PATTERN = payload(65507)
@@ -160,6 +160,7 @@ def test_what_senders_on_this_machine_make_comes_out_as_it_went_in(
 ) -> None:
     most = most_segments()
     with endpoint.open_socket("127.0.0.1", 0) as sock:
+        find_room(2 * endpoint.BUFFER, sock)  # all waits there before it is read
         endpoint.enable_gro(sock)
         callers = [roomy(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
         for caller in callers:
