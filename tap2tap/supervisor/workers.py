@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 
 from tap2tap import cpus, log
 from tap2tap.config import Config
@@ -18,29 +18,36 @@ from tap2tap.workers.outbound import outbound
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.worker import Cable, settle
 
+FEW = 2  # CPUs where a worker has none of its own: see tap2tap.workers.pin
+
 Loop = Callable[[Cable, Pin, socket.socket | None], int]  # which returns an exit code, or raises TapGoneError
 
 
 def make_workers(cable: Cable, config: Config, link: LinkProcess | None) -> list[Child]:
     """Describe the two workers; nothing is forked yet."""
     allowed = cpus.allowed()
-    outward, inward = config.cpus or cpus.choose(allowed, cpus.topology())
     if len(allowed) == 1:
-        log.warning("only one CPU: both workers share it", cpu=outward)
+        log.warning("only one CPU: both workers share it")
+    own = config.cpus or own_cpus(allowed, cpus.topology())
 
-    def worker(role: Role, loop: Loop, counts: Counts, cpu: int) -> Child:
-        pin = Pin(cpu, {cpu} if config.cpus else allowed)  # a CPU that was asked for is never left
+    def worker(role: Role, loop: Loop, counts: Counts, cpu: int | None) -> Child:
+        pin = Pin(cpu, {cpu} if config.cpus and cpu is not None else allowed)  # one that was asked for is never left
         return Child(role, counts, lambda: _begin(role, loop, cable, counts, pin, link))
 
     return [
-        worker(Role.OUTBOUND, outbound, cable.memory.outbound, outward),
-        worker(Role.INBOUND, inbound, cable.memory.inbound, inward),
+        worker(Role.OUTBOUND, outbound, cable.memory.outbound, own[0]),
+        worker(Role.INBOUND, inbound, cable.memory.inbound, own[1]),
     ]
+
+
+def own_cpus(allowed: Set[int], cores: Mapping[int, cpus.Core]) -> tuple[int, int] | tuple[None, None]:
+    """The CPUs of the outbound and of the inbound worker, none where there are but FEW to choose from."""
+    return cpus.choose(allowed, cores) if len(allowed) > FEW else (None, None)
 
 
 def _begin(role: Role, loop: Loop, cable: Cable, counts: Counts, pin: Pin, link: LinkProcess | None) -> Process:
     """Begin a life. The parent must have dropped its privileges: the worker has what the parent has. Raises OSError."""
-    counts[Count.CPU] = pin.cpu + 1  # until the worker knows better
+    counts[Count.CPU] = 0 if pin.cpu is None else pin.cpu + 1  # until the worker knows better
     with (link.connect(role) if link else None) or contextlib.nullcontext() as channel:
         return process.start(
             role,

@@ -66,10 +66,14 @@ def test_a_refused_call_has_its_way_round_or_one_clear_line(
     lab: Lab, tmp_path: Path, call: str, said: Sequence[str]
 ) -> None:
     up = script(tmp_path / "up", f": >{tmp_path}/ran")
+    own = min(os.sched_getaffinity(0))
+    cpus = ("--cpus", f"{own},{own}")
     with (
-        Tunnel(lab.right, prefix=refusing(f"{call}:EPERM"), extra_groups=[]) as server,
+        Tunnel(lab.right, *cpus, prefix=refusing(f"{call}:EPERM"), extra_groups=[]) as server,
         Tunnel(
-            lab.left, "--remote", lab.right.ipv4, "--up", up, prefix=refusing(f"{call}:ENOSYS"), extra_groups=[]
+            *(lab.left, "--remote", lab.right.ipv4, "--up", up, *cpus),
+            prefix=refusing(f"{call}:ENOSYS"),
+            extra_groups=[],
         ) as client,
     ):
         assert (tmp_path / "ran").exists()

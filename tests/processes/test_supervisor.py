@@ -151,8 +151,8 @@ def test_a_server_whose_worker_was_replaced_still_knows_its_peer(lab: Lab) -> No
 def test_each_worker_runs_on_the_cpu_that_stats_name(lab: Lab) -> None:
     with Tunnel(lab.left) as tunnel:
         tunnel.wait_settled()
-        cpus = {tunnel.worker(direction)["cpu"] for direction in ("outbound", "inbound")}
-        assert len(cpus) == min(2, len(os.sched_getaffinity(0)))
+        cpus = [tunnel.worker(direction)["cpu"] for direction in ("outbound", "inbound")]
+        assert cpus == [None, None] if len(os.sched_getaffinity(0)) <= 2 else len(set(cpus)) == 2
 
 
 def test_the_workers_run_on_the_cpus_that_were_asked_for_before_and_after_a_death(lab: Lab) -> None:
@@ -174,8 +174,8 @@ def test_a_process_that_may_use_one_cpu_warns_and_works(lab: Lab) -> None:
     finally:
         os.sched_setaffinity(0, mine)
     with tunnel:
-        assert tunnel.said(f"warning: only one CPU: both workers share it cpu={max(mine)}")
-        assert {tunnel.worker(direction)["cpu"] for direction in ("outbound", "inbound")} == {max(mine)}
+        assert tunnel.said("warning: only one CPU: both workers share it")
+        assert {tunnel.worker(direction)["cpu"] for direction in ("outbound", "inbound")} == {None}
 
 
 def test_an_idle_tunnel_hardly_ever_wakes_up(lab: Lab) -> None:
