@@ -9,5 +9,5 @@ from tap2tap.workers.write cimport Writer
 cdef int IDLE, BYTES, DATAGRAMS, TRAINS
 
 
-@cython.locals(counts="unsigned long long[::1]")
+@cython.locals(counts="unsigned long long[::1]", due="long long")
 cpdef inbound(object cable, object pin, object channel)

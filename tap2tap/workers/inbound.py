@@ -31,6 +31,7 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     joiner = Joiner(arena, AREA, cable.join_udp) if cable.offload else None
     writer = Writer(Tap(cable.tap, arena), arena, counts, joiner)
     train, frames = Train(), Train()
+    due = 0
     while True:
         if not receiver.receive():
             counts[IDLE] += 1
@@ -41,5 +42,5 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
             counts[TRAINS] += 1
             while stage.open(train, frames, receiver.source):
                 writer.write(frames)
-        if counts[TRAINS] >= pin.due:
-            pin.look(counts[TRAINS], counts[BYTES], time.monotonic())
+        if counts[TRAINS] >= due:
+            due = pin.look(counts[TRAINS], counts[BYTES], time.monotonic())

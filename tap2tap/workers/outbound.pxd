@@ -4,6 +4,7 @@ from tap2tap.workers.arena cimport Arena
 from tap2tap.workers.gather cimport Gather
 from tap2tap.workers.offload.split cimport Splitter
 from tap2tap.workers.send cimport Sender
+from tap2tap.workers.stages.peer cimport Address
 from tap2tap.workers.tap cimport Tap
 from tap2tap.workers.train cimport Train
 
@@ -11,5 +12,5 @@ cdef int IDLE, FRAMES, BYTES, DATAGRAMS, TRAINS, KEEPALIVES, NO_PEER
 cdef int BEAT
 
 
-@cython.locals(counts="unsigned long long[::1]", sent="long long")
+@cython.locals(counts="unsigned long long[::1]", sent="long long", due="long long")
 cpdef outbound(object cable, object pin, object channel)

@@ -35,7 +35,7 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     sender = Sender(cable.sock, arena, counts, segment=cable.trains)
     peer = Address(cable.memory.slots, Slot.PEER, cable.sock.family)
     frames, train = Train(), Train()
-    sent = -1
+    sent, due = -1, 0
     while True:
         while gather.read(frames):
             split.begin(frames)
@@ -47,8 +47,8 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
                     counts[NO_PEER] += train.count
                 elif stage.seal(train):
                     sender.send(train, address)
-            if counts[TRAINS] >= pin.due:
-                pin.look(counts[TRAINS], counts[BYTES], time.monotonic())
+            if counts[TRAINS] >= due:
+                due = pin.look(counts[TRAINS], counts[BYTES], time.monotonic())
         if counts[DATAGRAMS] == sent:  # nothing has gone out since the tap was empty last
             counts[IDLE] += 1
             address = peer.current()

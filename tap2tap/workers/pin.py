@@ -15,6 +15,7 @@ from collections.abc import Set
 from tap2tap import log
 
 WINDOW = 64  # trains from one look to the next
+NEVER = 1 << 62  # trains
 BUSY = 100e6  # bytes a second, and more, are carried on the own CPU
 QUIET = 75e6  # bytes a second, and fewer, wherever they come
 
@@ -24,7 +25,6 @@ class Pin:
 
     def __init__(self, cpu: int | None, anywhere: Set[int]) -> None:
         self.cpu = cpu
-        self.due = 0  # so many trains carried: time to look
         self._anywhere = anywhere
         self._free = cpu is not None and len(anywhere | {cpu}) > 1
         self._pinned = False
@@ -44,20 +44,23 @@ class Pin:
         self._pinned = True
         return True
 
-    def look(self, trains: int, carried: int, now: float) -> None:
+    def look(self, trains: int, carried: int, now: float) -> int:
         """Settle by the rate of the last trains: so many so far, `carried` bytes in all; `now` is in seconds.
 
-        To be called when `due` trains have been carried.
+        Returns after how many trains in all it is to be called again.
         """
+        if not self._free:
+            return NEVER
         amount, since = carried - self._carried, self._since
-        self._carried, self._since, self.due = carried, now, trains + WINDOW
+        self._carried, self._since = carried, now
         if since is None:
-            return
+            return trains + WINDOW
         seconds = now - since
         if amount > BUSY * seconds and self.cpu is not None:
             self._move({self.cpu}, pinned=True)
         elif amount < QUIET * seconds:
             self._move(self._anywhere, pinned=False)
+        return trains + WINDOW
 
     def rest(self) -> None:
         """Nothing has come for a while."""

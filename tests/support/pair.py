@@ -49,7 +49,7 @@ class Pair:
         (self.out, seal), (self.into, open_) = (
             (
                 LinkEnd(self._stack.enter_context(ours), counts),
-                WorkerEnd(self._stack.enter_context(theirs), counts),
+                WorkerEnd(self._stack.enter_context(theirs)),
             )
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )

@@ -24,7 +24,7 @@ class Worker:
 
     def __init__(self, pin: Pin) -> None:
         self.pin = pin
-        self.trains = self.carried = 0
+        self.trains = self.carried = self.due = 0
         self.now = 1000.0
 
     def carry(self, trains: int, rate: float, size: int = 60000) -> None:
@@ -33,8 +33,8 @@ class Worker:
             self.trains += 1
             self.carried += size
             self.now += size / rate
-            if self.trains >= self.pin.due:
-                self.pin.look(self.trains, self.carried, self.now)
+            if self.trains >= self.due:
+                self.due = self.pin.look(self.trains, self.carried, self.now)
 
 
 def where() -> set[int]:

@@ -120,31 +120,22 @@ class LinkEnd:
 class WorkerEnd:
     """The end that obeys. `sock` is the worker's alone."""
 
-    def __init__(self, sock: socket.socket, counts: Counts) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._counts = counts
-        self._read = -1  # the MAIL slot when the channel was last emptied
         sock.setblocking(False)
 
     def fileno(self) -> int:
         """What to poll for orders."""
         return self._sock.fileno()
 
-    def waiting(self) -> bool:
-        """Whether there are orders that have not been read."""
-        return bool(self._counts[Private.MAIL] != self._read)
-
     def orders(self) -> Iterator[Order]:
-        """Take every order."""
-        self._read = self._counts[Private.MAIL]  # first: what comes after this look raises it again
+        """Take every order. Whether there are any, the worker's MAIL slot tells, to be looked at first."""
         while True:
             try:
                 packed = self._sock.recv(_ORDER.size)
             except OSError:
                 return
-            if (
-                len(packed) != _ORDER.size
-            ):  # the supervisor is gone, and so are we in a moment: it has a duplicate of the end
+            if len(packed) != _ORDER.size:  # the supervisor, who has a duplicate of the other end, is gone
                 return
             task, cipher, index, slot, until, resumed, key = _ORDER.unpack(packed)
             yield Order(Task(task), Cipher(cipher), index, slot, until, resumed, key)

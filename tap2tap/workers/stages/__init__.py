@@ -59,7 +59,7 @@ class Open(Protocol):
 def sealer(cable: Cable, arena: Arena, room: int, channel: socket.socket | None) -> Seal:
     """Make the outbound worker's stage. KEEPALIVE_AREA bytes at `room` of the arena are its own."""
     if channel is not None:
-        return SecureSeal(cable.memory.outbound, WorkerEnd(channel, cable.memory.outbound), arena, room)
+        return SecureSeal(cable.memory.outbound, WorkerEnd(channel), arena, room)
     return PlainSeal(cable.memory.outbound, room, cable.keepalive)
 
 
@@ -68,6 +68,6 @@ def opener(cable: Cable, arena: Arena, channel: socket.socket | None) -> Open:
     slots, counts, family = cable.memory.slots, cable.memory.inbound, cable.sock.family
     lengths = LengthFilter(longest_frame(cable.mtu), counts)
     if channel is not None:
-        return SecureOpen(cable.memory, WorkerEnd(channel, counts), family, arena, lengths)
+        return SecureOpen(cable.memory, WorkerEnd(channel), family, arena, lengths)
     peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.remote is not None)
     return PlainOpen(counts, peers, lengths)

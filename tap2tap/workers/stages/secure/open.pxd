@@ -5,7 +5,7 @@ from tap2tap.workers.stages.secure.sessions cimport Session, Sessions
 from tap2tap.workers.train cimport Train
 
 cdef int HEADER_LENGTH, OVERHEAD, TYPE_INITIATION, TYPE_CHALLENGE, TYPE_DATA, TYPE_DATA_VOUCHED
-cdef int TOO_SHORT, NO_SESSION, REPLAY, AUTHENTICATION, KEEPALIVES, LATEST, PEER_HEARD
+cdef int TOO_SHORT, NO_SESSION, REPLAY, AUTHENTICATION, KEEPALIVES, LATEST, MAIL, PEER_HEARD
 cdef long long CONTROL_COUNTERS, SAME_AGE_NS
 
 
@@ -16,7 +16,7 @@ cdef class SecureOpen:
     cdef LengthFilter _lengths
     cdef Sessions _sessions
     cdef Address _peer
-    cdef long long _now
+    cdef long long _now, _mail
 
     cpdef bint open(self, Train train, Train frames, bytes source) except -1
     cpdef idle(self)

@@ -30,7 +30,7 @@ NO_SESSION = Count.DROPPED + Drop.NO_SESSION
 REPLAY = Count.DROPPED + Drop.REPLAY
 AUTHENTICATION = Count.DROPPED + Drop.AUTHENTICATION
 KEEPALIVES = Count.KEEPALIVES
-LATEST = Private.LATEST
+LATEST, MAIL = Private.LATEST, Private.MAIL
 PEER_HEARD = Slot.PEER_HEARD
 SAME_AGE_NS = int(SAME_AGE * 1e9)
 
@@ -48,12 +48,13 @@ class SecureOpen:
         self._sessions = Sessions(memory.inbound)
         self._peer = Address(memory.slots, Slot.PEER, family)
         self._now = 0
+        self._mail = -1  # what MAIL was when the orders were read last
 
     def open(self, train: Train, frames: Train, source: bytes) -> bool:
         """Open the next run of authentic, fresh datagrams of one session and type, with nothing else between them."""
         if not train.count:
             return False
-        if self._channel.waiting():
+        if self._counts[MAIL] != self._mail:
             self.idle()
         self._now = clock.now_ns()
         frames.count = 0
@@ -65,6 +66,7 @@ class SecureOpen:
 
     def idle(self) -> None:
         """Carry out what the link has ordered, and forget the keys of sessions that are over."""
+        self._mail = self._counts[MAIL]  # first: an order that comes after this raises it again
         self._sessions.expire(clock.now_ns())
         for order in self._channel.orders():
             if order.task is Task.OPEN or order.task is Task.CLOSE:

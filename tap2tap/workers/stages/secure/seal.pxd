@@ -2,7 +2,7 @@ from tap2tap.workers.aead cimport Aead
 from tap2tap.workers.arena cimport Arena
 from tap2tap.workers.train cimport Train
 
-cdef int HEADER_LENGTH, OVERHEAD, TYPE_DATA, TYPE_DATA_VOUCHED, NO_SESSION
+cdef int HEADER_LENGTH, OVERHEAD, TYPE_DATA, TYPE_DATA_VOUCHED, NO_SESSION, MAIL
 cdef long long REJECT_AFTER_MESSAGES
 
 
@@ -13,7 +13,7 @@ cdef class SecureSeal:
     cdef Arena _arena
     cdef Py_ssize_t _room
     cdef Aead _aead
-    cdef long long _index, _next, _until
+    cdef long long _index, _next, _until, _mail
     cdef Py_ssize_t _slot
     cdef bint _reminder
 

@@ -18,6 +18,7 @@ from tap2tap.workers.arena import Arena
 from tap2tap.workers.ciphers import aead
 from tap2tap.workers.train import Train
 
+MAIL = Private.MAIL
 NO_SESSION = Count.DROPPED + Drop.NO_SESSION
 
 
@@ -36,6 +37,7 @@ class SecureSeal:
         self._next = 0  # counter
         self._until = 0  # nanoseconds of the clock, when the session may be used no longer
         self._reminder = False
+        self._mail = -1  # what MAIL was when the orders were read last
 
     def seal(self, train: Train) -> bool:
         """Seal every frame of the train; False (counted) while there is no session to send on."""
@@ -75,12 +77,13 @@ class SecureSeal:
 
     def _obey(self) -> None:
         """Carry out what the link has ordered; forget a key whose time is over, whether it has said so or not."""
-        if self._channel.waiting():
+        if self._counts[MAIL] != self._mail:
             self._read()
         if self._aead is not None and clock.now_ns() >= self._until:
             self._aead = None
 
     def _read(self) -> None:
+        self._mail = self._counts[MAIL]  # first: an order that comes after this raises it again
         for order in self._channel.orders():
             if order.task is Task.USE:
                 self._aead = aead(order.cipher, order.key)
