@@ -20,12 +20,14 @@ MARGIN = 64  # bytes in front of the first frame: its virtio_net_hdr, and two th
 AREA = MARGIN + MAX_PAYLOAD + ROOM  # bytes of the arena that a Gather uses
 
 NONE = -1  # no frame
+ALONE = 16  # frames, behind one that was alone, until it is looked whether more come together again
 
 
 class Gather:
     """Reads frames of one size and one virtio_net_hdr as a train; what does not belong to it begins the next one.
 
-    They lie in the AREA bytes of the arena from `area` on, `overhead` bytes apart.
+    They lie in the AREA bytes of the arena from `area` on, `overhead` bytes apart. Where frames come one at a time (a
+    ping, an answer), a read that finds nothing is saved: what may have come behind one is found by the next poll.
     """
 
     def __init__(self, tap: Tap, arena: Arena, area: int, overhead: int) -> None:
@@ -35,7 +37,8 @@ class Gather:
         self.overhead = overhead
         self.saved, self.covered = area, area + VNET_LENGTH
         self.left_at, self.left = 0, NONE  # a frame that has been read but belongs to no train yet: where, and its size
-        self.empty = False  # the tap was, a moment ago
+        self.empty = False  # the tap was, a moment ago, or is taken to be
+        self.alone = 0  # frames that are still taken to be alone
 
     def read(self, frames: Train) -> bool:
         """Read the next train, or super-frame, without waiting; False when there is none.
@@ -58,6 +61,10 @@ class Gather:
         frames.step = size + self.overhead
         if arena.load8(at - VNET_LENGTH + GSO_TYPE) or not size:
             return True
+        if self.alone:
+            self.alone -= 1
+            self.empty = True
+            return True
         most = MAX_PAYLOAD // frames.step
         if most > MAX_SEGMENTS:
             most = MAX_SEGMENTS
@@ -68,6 +75,8 @@ class Gather:
             size = self.next(at)
             if size == NONE:
                 self.empty = True
+                if frames.count == 1:
+                    self.alone = ALONE
                 break
             alike = size <= frames.size and arena.equal(at - VNET_LENGTH, header, VNET_LENGTH)
             if not alike:

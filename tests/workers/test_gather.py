@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tap2tap.errors import TapGoneError
 from tap2tap.vnet import NO_OFFLOAD, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4, VNET_HEADER, VNET_LENGTH
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.gather import AREA, Gather, fail
+from tap2tap.workers.gather import ALONE, AREA, Gather, fail
 from tap2tap.workers.tap import Tap
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, Train
 from tests.support.lone import frame, roomy
@@ -46,8 +46,12 @@ def tap() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def trains(gather: Gather, arena: Arena) -> Iterator[tuple[Train, list[Read]]]:
     """Every train that can be read now, and its frames, each with the header of the first."""
-    train = Train()
-    while gather.read(train):
+    train, empty = Train(), 0
+    while empty < 2:  # behind a frame that was alone, once is not enough
+        if not gather.read(train):
+            empty += 1
+            continue
+        empty = 0
         header = arena.take(train.at - VNET_LENGTH, VNET_LENGTH)
         yield (
             train,
@@ -97,6 +101,27 @@ def test_frames_of_one_size_are_one_train_as_far_as_there_is_room(size: int, cou
     room = min(MAX_SEGMENTS, MAX_PAYLOAD // (size + overhead))
     full, rest = divmod(len(sent), room)
     assert counts == [room] * full + [rest] * (rest > 0)
+
+
+def test_frames_that_come_alone_are_read_alone_until_it_is_looked_again() -> None:
+    arena = Arena(AREA)
+    with tap() as (worker, kernel):
+        gather = Gather(Tap(worker.fileno(), arena), arena, 0, 0)
+        assert [train.count for train in fed_and_read(gather, kernel, 1)] == [1]
+        for _ in range(ALONE - 1):
+            assert [train.count for train in fed_and_read(gather, kernel, 1)] == [1]
+        fed(kernel, [(NO_OFFLOAD, frame(60, number)) for number in range(8)])
+        assert [train.count for train in fed_and_read(gather, kernel, 0)] == [1]
+        assert [train.count for train in fed_and_read(gather, kernel, 0)] == [7]
+
+
+def fed_and_read(gather: Gather, kernel: socket.socket, count: int) -> list[Train]:
+    """Put some frames of one size into the tap, and read once."""
+    fed(kernel, [(NO_OFFLOAD, frame(60, number)) for number in range(count)])
+    train, found = Train(), []
+    while gather.read(train):
+        found.append(train)
+    return found
 
 
 def test_a_tap_that_is_empty_is_asked_once_behind_a_train_and_then_again() -> None:
