@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tap2tap.errors import TapGoneError
 from tap2tap.vnet import NO_OFFLOAD, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4, VNET_HEADER, VNET_LENGTH
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.gather import ALONE, AREA, Gather, fail
+from tap2tap.workers.gather import AREA, Gather, fail
 from tap2tap.workers.tap import Tap
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, Train
 from tests.support.lone import frame, roomy
@@ -30,6 +30,7 @@ READS = st.lists(st.tuples(st.sampled_from(HEADERS), SIZES, st.integers(1, 8)), 
         for number in range(1 if header is SUPER else count)
     ]
 )
+ALONE = 16  # of tap2tap.workers.gather
 NO_DESCRIPTOR = 1_000_000
 OVERHEADS = st.sampled_from((0, 24))
 
