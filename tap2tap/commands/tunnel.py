@@ -87,7 +87,10 @@ def tunnel_parser(prog: str) -> Parser:
     add("-u", "--uid", metavar="UID", help="user that the processes become, id or name (default: 65534)")
     add("-g", "--gid", metavar="GID", help="group that they become, id or name (default: 65534)")
     add(
-        "--cpus", metavar="OUT,IN", help="CPUs of the outbound and of the inbound worker (default: two different cores)"
+        "--cpus",
+        metavar="OUT,IN",
+        help="CPUs that the outbound and the inbound worker stay on (default: where there are more than two, a worker"
+        " has one of its own while it is busy)",
     )
     add(
         "--keepalive",

@@ -5,7 +5,6 @@ Workers and the link process load
     limits        every duration and limit
     wire          the layout of datagrams
     mac           the hash at the end of handshake datagrams: what a stranger's costs
-    replay        which counters have been seen, a whole train at a time
     recent        what has been seen or said lately, in bounded memory
     mailbox       the channel between the link process and one worker
 
@@ -22,4 +21,6 @@ and the link process alone, as these need keys and `cryptography`,
     attempts      our own initiations: when, and which ones wait
     presence      whether the peer is there, and where
     link          all of these together: the life of a cable
+
+What seals and opens frames, and the replay window, are in tap2tap.workers.stages.secure.
 """
