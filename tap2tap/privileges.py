@@ -25,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 NR_OPEN = 1 << 20  # no descriptor is higher, unless fs.nr_open was raised (linux/fs.h)
@@ -71,6 +72,15 @@ def die_with_parent(parent: int, lifeline: int | None = None, number: signal.Sig
         fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     if os.getppid() != parent:  # it died before the call
         os._exit(1)
+
+
+def adopt(*, on: bool) -> bool:
+    """Have this process become the parent of descendants whose own one ends (prctl(2)); False where it cannot."""
+    try:
+        _prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(on))
+    except OSError:
+        return False
+    return True
 
 
 def find_user(text: str) -> int:

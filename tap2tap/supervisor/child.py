@@ -1,23 +1,13 @@
 """A child of the supervisor through all its lives: starting it, telling why it died, replacing it."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 from tap2tap import clock, log
 from tap2tap.counters import SHOWN, Count, Counts, Role
 from tap2tap.errors import CANNOT_START, TAP_GONE, StartError, TapGoneError
 from tap2tap.supervisor import signals
+from tap2tap.supervisor.process import Process
 from tap2tap.supervisor.restart import Heartbeat, Restarts
-
-
-class Running(Protocol):
-    """One life, as process.Process has it."""
-
-    @property
-    def pid(self) -> int: ...
-    def poll(self) -> int | None: ...
-    def kill(self) -> None: ...
-    def end(self) -> int: ...
 
 
 class Child:
@@ -26,14 +16,14 @@ class Child:
     `counts` is its group of the memory. `begin` starts a life, and raises OSError when the machine has no room for it.
     """
 
-    def __init__(self, role: Role, counts: Counts, begin: Callable[[], Running]) -> None:
+    def __init__(self, role: Role, counts: Counts, begin: Callable[[], Process]) -> None:
         self.restart_at: float | None = None
         self._kind = "link process" if role is Role.LINK else "worker"
         self._name = self._kind if role is Role.LINK else f"{role} worker"
         self._facts = {} if role is Role.LINK else {"worker": role}
         self._counts = counts
         self._begin = begin
-        self._life: Running | None = None
+        self._life: Process | None = None
         self._restarts = Restarts()
         self._lives = 0
         self._failing = False  # there was no room for the last life

@@ -1,4 +1,4 @@
-"""A process that forks another one, of one kind, whenever it is asked.
+"""A process that forks another one, of one kind, whenever it is asked; that one is a child of the supervisor.
 
 What it loads beforehand every life of the other one has, and the supervisor has not: that stays small, and what it
 forks itself, too. And it loads it before it gives up its privileges, as afterwards it may be somebody who may not read
@@ -14,17 +14,16 @@ import struct
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from tap2tap import log
+from tap2tap import log, privileges
 from tap2tap.errors import FAILURE, OK, StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.process import Process
-from tap2tap.supervisor.signals import Signals
 
 PATIENCE = 10.0  # seconds that it has for an answer
 
-_FORK, _KILL = b"F", b"K"  # to the server
-_LOADED, _FORKED, _FAILED, _ENDED = b"L", b"P", b"N", b"E"  # from it, each with a number: ...
-_ANSWER = struct.Struct("=ci")  # nothing; a pid; an errno; an exit code as os.waitstatus_to_exitcode gives it
+_FORK = b"F"  # to the server
+_LOADED, _FORKED, _FAILED = b"L", b"P", b"N"  # from it, each with a number: nothing; a pid; an errno
+_ANSWER = struct.Struct("=ci")
 
 Life = Callable[[socket.socket], int]
 
@@ -45,12 +44,12 @@ class ForkServer:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        theirs.setblocking(False)
+        supervisor = os.getpid()
         try:
             with theirs:
                 self._process = process.start(
                     f"{self._role} starter",
-                    lambda: _serve(theirs, self._role, self._life, self._keep),
+                    lambda: _serve(theirs, supervisor, self._role, self._life, self._keep),
                     [theirs.fileno(), *self._keep],
                     title="tap2tap:starter",
                     kind=f"the process that starts the {self._role} process",
@@ -64,142 +63,73 @@ class ForkServer:
 
     @property
     def fd(self) -> int:
-        """Readable when it has loaded what it must, and when the process that it forked has ended."""
+        """Readable when it has loaded what it must."""
         return self._channel.fileno()
 
-    def fork(self, channel: socket.socket) -> "Forked":
-        """Fork a process, which gets `channel`, the caller's to close; the one before must have ended.
+    def fork(self, channel: socket.socket) -> Process:
+        """Fork a process, which gets `channel`, the caller's to close.
 
         Raises OSError when the machine has no room for it, StartError when the server died and a new one cannot load
         what it must, as it may not read the files any more.
         """
-        if self._process.poll() is not None:
-            self._channel.close()
-            self._start()
-        with suppress(OSError):
-            socket.send_fds(self._channel, [_FORK], [channel.fileno()])
-        while True:
-            kind, number = self._answer()
-            if kind == _FORKED:
-                return Forked(number, self)
-            if kind == _FAILED:
-                raise OSError(number, os.strerror(number))
+        if not privileges.adopt(on=True):  # where that is refused, it is forked here, and loads what it needs itself
+            keep = [channel.fileno(), *self._keep]
+            return process.start(self._role, lambda: self._life(channel), keep, kind=f"{self._role} process")
+        try:
+            if self._process.poll() is not None:
+                self._channel.close()
+                self._start()
+            with suppress(OSError):
+                socket.send_fds(self._channel, [_FORK], [channel.fileno()])
+            while True:
+                kind, number = self._answer()
+                if kind == _FORKED:
+                    return Process(number, None)
+                if kind == _FAILED:
+                    raise OSError(number, os.strerror(number))
+        finally:
+            privileges.adopt(on=False)  # what a hook leaves behind is nobody of ours
 
     def _answer(self) -> tuple[bytes, int]:
         """Wait for one. Raises OSError or StartError when none comes, and ends the process that cannot give it."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.poll(PATIENCE * 1000)
-        answer = self.read()
-        if answer is None:
-            if self._process.end() == FAILURE:
-                raise StartError(f"the process that starts the {self._role} process has failed: see its message above")
-            raise OSError(errno.ESRCH, "the process that starts it is gone")
-        return answer
-
-    def read(self) -> tuple[bytes, int] | None:
-        """Take an answer that is there; None when there is none."""
         with suppress(OSError, struct.error):
             return _ANSWER.unpack(self._channel.recv(_ANSWER.size))
-        return None
-
-    def kill_child(self) -> None:
-        """Have the forked process killed, by its parent: so nobody else is meant by its pid."""
-        with suppress(OSError):
-            self._channel.send(_KILL)
-
-    def kill(self) -> None:
-        """Kill the server, and with it the process that it forked."""
-        self._process.kill()
-
-    def gone(self) -> bool:
-        """Whether the server has ended, and with it the process that it forked."""
-        return self._process.poll() is not None
-
-    def wait(self) -> int:
-        """Wait for the end of the forked process; return its exit code."""
-        with suppress(OSError, StartError):
-            while True:
-                kind, number = self._answer()
-                if kind == _ENDED:
-                    return number
-        return FAILURE
+        if self._process.end() == FAILURE:
+            raise StartError(f"the process that starts the {self._role} process has failed: see its message above")
+        raise OSError(errno.ESRCH, "the process that starts it is gone")
 
     def close(self) -> None:
-        """End it, and what it has forked."""
+        """End it."""
         self._process.end()
         self._channel.close()
 
 
-class Forked:
-    """The process that a fork server forked last: what its supervisor may do with it, as with one of its own."""
-
-    def __init__(self, pid: int, server: ForkServer) -> None:
-        self.pid = pid
-        self._server = server
-        self._code: int | None = None
-        self._killed = False
-
-    def poll(self) -> int | None:
-        """Its exit code; None while it lives."""
-        while self._code is None and (answer := self._server.read()):
-            if answer[0] == _ENDED:
-                self._code = answer[1]
-        if self._code is None and self._server.gone():  # it dies with its parent
-            self._code = FAILURE
-        return self._code
-
-    def kill(self) -> None:
-        """Have it killed; the second time its parent, too, which has not done it."""
-        if self._code is None:
-            (self._server.kill if self._killed else self._server.kill_child)()
-            self._killed = True
-
-    def end(self) -> int:
-        """Kill it and wait until it is gone; return its exit code."""
-        self.kill()
-        if self._code is None:
-            self._code = self._server.wait()
-        return self._code
-
-
-def _serve(channel: socket.socket, role: str, life: Life, keep: Collection[int]) -> int:
+def _serve(channel: socket.socket, supervisor: int, role: str, life: Life, keep: Collection[int]) -> int:
     """Be the server, until the channel closes."""
     gc.freeze()
-    wake = Signals()
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    poll.register(wake.fd, select.POLLIN)
-    child: Process | None = None
-    _send(channel, _LOADED, 0)
+    channel.send(_ANSWER.pack(_LOADED, 0))
     while True:
-        poll.poll()
-        wake.stop()
-        if child and (code := child.poll()) is not None:
-            child = None
-            _send(channel, _ENDED, code)
         try:
-            request, fds, _, _ = socket.recv_fds(channel, 1, 1)
-        except BlockingIOError:
-            continue
+            _, fds, _, _ = socket.recv_fds(channel, 1, 1)
         except ConnectionError:  # closed with something unread in it
-            request = b""
-        if request == _KILL and child:
-            child.kill()
-        elif request == _FORK and fds:
-            with socket.socket(fileno=fds[0]) as end:
-                try:
-                    child = process.start(role, lambda: life(end), [end.fileno(), *keep], kind=f"{role} process")
-                except OSError as error:
-                    log.debug("cannot fork", error=error.strerror)
-                    _send(channel, _FAILED, error.errno or errno.EAGAIN)
-                else:
-                    _send(channel, _FORKED, child.pid)
-        elif not request:
-            if child:
-                child.end()
             return OK
+        if not fds:
+            return OK
+        with socket.socket(fileno=fds[0]) as end:
+            answer = _fork(supervisor, role, life, end, keep)
+        channel.send(_ANSWER.pack(*answer))
 
 
-def _send(channel: socket.socket, kind: bytes, number: int) -> None:
-    channel.send(_ANSWER.pack(kind, number))
+def _fork(supervisor: int, role: str, life: Life, channel: socket.socket, keep: Collection[int]) -> tuple[bytes, int]:
+    """Fork one; the answer."""
+    try:
+        pid = process.start_for(
+            supervisor, role, lambda: life(channel), [channel.fileno(), *keep], kind=f"{role} process"
+        )
+    except OSError as error:
+        log.debug("cannot fork", error=error.strerror)
+        return _FAILED, error.errno or errno.EAGAIN
+    return _FORKED, pid

@@ -21,7 +21,8 @@ from tap2tap.link.messages import BadKeyFile, PeerDown, PeerMoved, PeerUp, Ready
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure import mailbox
 from tap2tap.supervisor.child import Child
-from tap2tap.supervisor.fork_server import Forked, ForkServer
+from tap2tap.supervisor.fork_server import ForkServer
+from tap2tap.supervisor.process import Process
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.worker import Cable
 
@@ -48,7 +49,7 @@ class LinkProcess:
         self._server = ForkServer(Role.LINK, _load, life, [key_file], identity)
         self.child = Child(Role.LINK, memory.link, self._begin)
 
-    def _begin(self) -> Forked:
+    def _begin(self) -> Process:
         """Begin a life, and give it what there is."""
         self._hang_up()
         ours, theirs = messages.make()
@@ -100,10 +101,7 @@ class LinkProcess:
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when a descriptor of it is readable."""
-        waiting: dict[int, Callable[[], None]] = {self._channel.fileno(): self._read} if self._channel else {}
-        if self.child.alive:  # else there is no news of it
-            waiting[self._server.fd] = lambda: None  # of its end, which `child.tend` sees to
-        return waiting
+        return {self._channel.fileno(): self._read} if self._channel else {}
 
     def _read(self) -> None:
         match self._receive():

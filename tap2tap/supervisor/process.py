@@ -5,9 +5,11 @@ the exit, what its buffers have not written yet. So a child has a few things set
 leaves by os._exit whatever happens.
 """
 
+import errno
 import os
 import signal
 import socket
+import struct
 import time
 import traceback
 from collections.abc import Callable, Collection
@@ -17,6 +19,10 @@ from typing import NoReturn
 from tap2tap import log, privileges
 from tap2tap.errors import FAILURE, OK
 from tap2tap.supervisor import signals
+
+ADOPTION = 10.0  # seconds that it may take
+
+_PID = struct.Struct("=i")  # a pid, or a negative errno
 
 
 class Process:
@@ -72,17 +78,18 @@ def start(
     prepare: Callable[[], None] | None = None,
     identity: tuple[int, int] | None = None,
     farewell: signal.Signals = signal.SIGKILL,
+    adopter: int | None = None,
 ) -> Process:
     """Fork a child that does `life` and ends with the exit code that it returns.
 
     It has the descriptors `keep` beside the first three and no other, does `prepare` with its parent's privileges,
     becomes `identity` (uid and gid) for good where one is given, does not mind the stop signals (its parent sees to its
     end), and gets the signal `farewell` when its parent dies. `role` begins its log lines, `title` is its name in ps,
-    if not tap2tap:ROLE, and `kind` its name in the line that tells of an exception. Raises OSError when the machine has
-    no room for it.
+    if not tap2tap:ROLE, and `kind` its name in the line that tells of an exception. With `adopter`, it waits until that
+    process is its parent. Raises OSError when the machine has no room for it.
     """
-    parent = os.getpid()
-    theirs, ours = (None, None) if privileges.kernel_ends_orphans() else os.pipe()
+    parent = adopter or os.getpid()
+    theirs, ours = (None, None) if adopter or privileges.kernel_ends_orphans() else os.pipe()
     held = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)  # until the child has its own dispositions
     try:
         pid = os.fork()
@@ -93,12 +100,46 @@ def start(
         raise
     else:
         if not pid:
-            _live(role, life, {*keep}, title or f"tap2tap:{role}", kind, prepare, identity, farewell, parent, theirs)
+            patience = ADOPTION if adopter else 0.0
+            name = title or f"tap2tap:{role}"
+            _live(role, life, {*keep}, name, kind, prepare, identity, farewell, parent, patience, theirs)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     if theirs is not None:
         os.close(theirs)
     return Process(pid, ours)
+
+
+def start_for(adopter: int, role: str, life: Callable[[], int], keep: Collection[int], *, kind: str) -> int:
+    """Start a child for `adopter`, the parent of this process, which adopts it (privileges.adopt); return its pid.
+
+    So it has what this process has loaded, and who watches over it is its parent. Raises OSError like `start`.
+    """
+    read, write = os.pipe()
+    try:
+        between = start(role, lambda: _start_for(adopter, role, life, keep, kind, write), [write, *keep], kind=kind)
+    except OSError:
+        os.close(read)
+        raise
+    finally:
+        os.close(write)
+    with open(read, "rb", buffering=0) as pipe:
+        answer = pipe.read(_PID.size) or _PID.pack(-errno.EAGAIN)
+    between.end()
+    (pid,) = _PID.unpack(answer)
+    if pid < 0:
+        raise OSError(-pid, os.strerror(-pid))
+    return int(pid)
+
+
+def _start_for(adopter: int, role: str, life: Callable[[], int], keep: Collection[int], kind: str, write: int) -> int:
+    """Be the process between the two, whose end makes the other an orphan."""
+    try:
+        pid = start(role, life, keep, kind=kind, adopter=adopter).pid
+    except OSError as error:
+        pid = -(error.errno or errno.EAGAIN)
+    os.write(write, _PID.pack(pid))
+    return OK
 
 
 def companion(role: str, serve: Callable[[socket.socket], int], *, kind: str) -> tuple[socket.socket, Process]:
@@ -133,9 +174,10 @@ def _live(
     identity: tuple[int, int] | None,
     farewell: signal.Signals,
     parent: int,
+    patience: float,
     lifeline: int | None,
 ) -> NoReturn:
-    """Be the child."""
+    """Be the child. `parent` is its parent within `patience` seconds, or it ends."""
     code = FAILURE
     try:
         signals.ignore()
@@ -147,6 +189,9 @@ def _live(
             prepare()
         if identity:
             privileges.drop(*identity)
+        deadline = time.monotonic() + patience
+        while os.getppid() != parent and time.monotonic() < deadline:
+            time.sleep(0.001)
         try:
             privileges.die_with_parent(parent, lifeline, farewell)
         except OSError as error:

@@ -123,7 +123,6 @@ def end_starter(tunnel: Tunnel) -> None:
 def stop_starter(tunnel: Tunnel) -> None:
     """What stops does not do what it is asked, either."""
     starter(tunnel).suspend()
-    os.kill(link_pid(tunnel), signal.SIGSTOP)
 
 
 @pytest.mark.usefixtures("root")
@@ -135,6 +134,7 @@ def test_who_forks_it_is_replaced_by_one_that_may_read_the_programs_files(
         wait_up(client, server)
         sessions, pid = handshakes(server), link_pid(client)
         harm(client)
+        os.kill(pid, signal.SIGKILL)
         wait_link_replaced(client, pid)
         wait_handshake(server, sessions)
         assert not client.said("peer is down")
@@ -146,6 +146,7 @@ def test_without_anybody_who_could_fork_it_the_program_ends_with_one_line(lab: L
     home, _ = make_keys(tmp_path)
     with secure(lab.left, home, prefix=unreadable(tmp_path)) as tunnel:
         end_starter(tunnel)
+        os.kill(link_pid(tunnel), signal.SIGKILL)
         assert tunnel.wait() == 1
         assert tunnel.log[-1] == "tap2tap: the process that starts the link process has failed: see its message above"
         assert tunnel.said("tap2tap link starter: error: the process that starts the link process failed error=")

@@ -1,5 +1,6 @@
 """A process that forks others: what those have, how they end, and what happens without it."""
 
+import ctypes
 import errno
 import os
 import signal
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tap2tap import privileges
 from tap2tap.demo.lab import wait_for
 from tap2tap.errors import StartError
 from tap2tap.supervisor import fork_server, process
-from tap2tap.supervisor.fork_server import Forked, ForkServer
+from tap2tap.supervisor.fork_server import ForkServer
+from tap2tap.supervisor.process import Process
 
 ME = (os.geteuid(), os.getegid())
+PR_GET_CHILD_SUBREAPER = 37  # linux/prctl.h
 LATE = "antigravity"  # a module that nobody else loads, and whose import does something only in a browser
 
 
@@ -43,9 +47,10 @@ def server(life: Callable[[socket.socket], int], load: Callable[[], None] = lamb
         yield made
     finally:
         made.close()
+        privileges.adopt(on=True)  # the suite adopts orphans, which `fork` ends
 
 
-def forked(by: ForkServer) -> tuple[Forked, socket.socket]:
+def forked(by: ForkServer) -> tuple[Process, socket.socket]:
     """A new process, and the channel to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
@@ -56,7 +61,7 @@ def forked(by: ForkServer) -> tuple[Forked, socket.socket]:
             raise
 
 
-def wait_ended(child: Forked) -> int | None:
+def wait_ended(child: Process) -> int | None:
     """Its exit code, when it has ended."""
     wait_for(lambda: child.poll() is not None, 30, "end of the process")
     return child.poll()
@@ -97,6 +102,7 @@ def test_what_is_loaded_is_loaded_once_before_the_privileges_go_and_nowhere_else
 
     def life(channel: socket.socket) -> int:
         channel.send(f"{LATE in sys.modules} {os.environ['LOADED_AS']} {os.getppid()}".encode())
+        channel.recv(1)
         return 0
 
     with server(life, load) as starter:
@@ -108,7 +114,9 @@ def test_what_is_loaded_is_loaded_once_before_the_privileges_go_and_nowhere_else
             assert wait_ended(child) == 0
         (only,) = found
         loaded, by, parent = only.split()
-        assert (loaded, by) == (b"True", parent)
+        assert loaded == b"True"
+        assert int(by) not in (child.pid, os.getpid())
+        assert int(parent) == os.getpid()
         assert LATE not in sys.modules
 
 
@@ -131,25 +139,40 @@ def test_a_process_holds_nothing_but_its_channel_and_what_it_is_to_keep() -> Non
             os.close(fd)
 
 
-def test_with_the_server_the_process_dies_and_both_can_be_had_again() -> None:
-    with server(forever) as starter:
+def test_the_process_outlives_the_server_and_another_server_can_be_had() -> None:
+    with server(echo) as starter:
         child, channel = forked(starter)
+        starter._process.end()
         with channel:
-            starter.kill()
-            assert wait_ended(child) == 1
-            wait_for(lambda: not alive(child.pid), 30, "end of the process")
+            channel.send(b"3")
+            assert channel.recv(64) == b"3"
+        assert wait_ended(child) == 3
         child, channel = forked(starter)
-        with channel:
-            assert alive(child.pid)
-            assert child.end() == -signal.SIGKILL
+        channel.close()
+        assert wait_ended(child) == 0
 
 
-def alive(pid: int) -> bool:
-    """Whether a process lives; the suite adopts orphans."""
+def test_where_no_orphan_is_adopted_the_process_is_forked_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privileges, "adopt", lambda *, on: False)  # noqa: ARG005
+    made = ForkServer("child", lambda: None, echo, [], ME)
     try:
-        return os.waitpid(pid, os.WNOHANG) == (0, 0)
-    except ChildProcessError:
-        return Path(f"/proc/{pid}").exists()
+        child, channel = forked(made)
+        with channel:
+            channel.send(b"5")
+            assert channel.recv(64) == b"5"
+        assert wait_ended(child) == 5
+    finally:
+        made.close()
+
+
+def test_nobody_else_is_adopted() -> None:
+    with server(echo) as starter:
+        child, channel = forked(starter)
+        channel.close()
+        wait_ended(child)
+        now = (ctypes.c_int * 1)()
+        ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, now, 0, 0, 0)
+        assert now[0] == 0
 
 
 def test_a_server_that_cannot_load_is_told_and_leaves_no_descriptor(capfd: pytest.CaptureFixture[str]) -> None:
