@@ -64,20 +64,25 @@ def require_compiler() -> None:
 
 
 def translate(extensions: list[Extension]) -> None:
-    """Make their sources C."""
+    """Make their sources C. Raises CannotCompileError."""
+    import Cython
     from Cython.Build import cythonize
+    from Cython.Compiler.Errors import CompileError
 
     newest = Path(__file__).stat().st_mtime  # what was translated by other directives is no use
     outdated = any(each.stat().st_mtime < newest for each in Path(TRANSLATED).rglob("*.c"))
-    made = cythonize(
-        extensions,
-        build_dir=TRANSLATED,
-        compiler_directives=DIRECTIVES,
-        shared_utility_qualified_name=SHARED,
-        annotate=True,
-        quiet=True,
-        force=outdated or None,
-    )
+    try:
+        made = cythonize(
+            extensions,
+            build_dir=TRANSLATED,
+            compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=SHARED,
+            annotate=True,
+            quiet=True,
+            force=outdated or None,
+        )
+    except CompileError as error:  # a Cython of the future may not take what those of today do
+        raise CannotCompileError(f"Cython {Cython.__version__} does not take the sources") from error
     sources = {each.name: each.sources for each in made}
     for extension in extensions:
         extension.sources = sources[extension.name]

@@ -6,6 +6,6 @@ The far end's clock goes on meanwhile: a session that has outlived its time ther
 from functools import partial
 from time import CLOCK_BOOTTIME, clock_gettime, clock_gettime_ns
 
-# Seconds since the machine was started, and nanoseconds. Workers ask once a batch, hence no functions of our own.
+# Seconds since the machine was started, and nanoseconds. Workers ask once a train, hence no functions of our own.
 now = partial(clock_gettime, CLOCK_BOOTTIME)
 now_ns = partial(clock_gettime_ns, CLOCK_BOOTTIME)

@@ -2,8 +2,9 @@
 
 It is anonymous and shared by fork alone: no other process can open it, whatever its uid. It is an array of aligned
 64-bit slots, a header and then one group for each child in the order of counters.Role; each group's private slots lie
-behind those that are shown (tap2tap.counters). Every slot has one writer at a time, so no lock is needed: a store
-through `memoryview.cast("Q")` is one aligned 8-byte write.
+behind those that are shown (tap2tap.counters). Every slot has one writer at a time, but for one that the parent sets
+before its child begins with it, so no lock is needed: a store through `memoryview.cast("Q")` is one aligned 8-byte
+write.
 """
 
 import mmap

@@ -6,5 +6,5 @@
     slots     which slots of the memory the sessions have
     messages  what the supervisor and the link process say to each other
 
-The supervisor imports messages alone. The rest is loaded in the process that forks link processes.
+The supervisor imports messages alone. The rest is loaded by who forks link processes (tap2tap.supervisor.fork_server).
 """

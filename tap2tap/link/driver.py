@@ -88,13 +88,14 @@ class Driver:
     def _what_holds(self, role: Role) -> list[Order]:
         """Everything that a worker must know in the beginning."""
         if role is Role.OUTBOUND:
-            return [self._send] if self._send else []
+            return [*([self._send] if self._send else []), Order(Task.ALL)]
         identity = self._link.identity
         return [
             Order(Task.PEER_MAC, key=identity.peer_mac_key),
             Order(Task.OWN_MAC, key=identity.own_mac_key),
             *self._expect,
             *(dataclasses.replace(order, resumed=True) for order in self._receive.values()),
+            Order(Task.ALL),
         ]
 
     @property

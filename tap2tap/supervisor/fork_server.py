@@ -2,7 +2,8 @@
 
 What it loads beforehand every life of the other one has, and the supervisor has not: that stays small, and what it
 forks itself, too. And it loads it before it gives up its privileges, as afterwards it may be somebody who may not read
-the interpreter's files. It holds nothing secret, does nothing else, and ends when its supervisor does.
+the interpreter's files. It holds the descriptors that the other one is to have and reads none of them, does nothing
+else, and ends when its supervisor does.
 """
 
 import errno
@@ -19,7 +20,8 @@ from tap2tap.errors import FAILURE, OK, StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.process import Process
 
-PATIENCE = 10.0  # seconds that it has for an answer
+LOADING = 10.0  # seconds that it has to load what it must
+PATIENCE = 2.0  # seconds that it has for an answer then, while its supervisor does nothing else
 
 _FORK = b"F"  # to the server
 _LOADED, _FORKED, _FAILED = b"L", b"P", b"N"  # from it, each with a number: nothing; a pid; an errno
@@ -59,7 +61,7 @@ class ForkServer:
         except OSError:
             ours.close()
             raise
-        self._channel = ours
+        self._channel, self._loaded = ours, False
 
     @property
     def fd(self) -> int:
@@ -72,9 +74,8 @@ class ForkServer:
         Raises OSError when the machine has no room for it, StartError when the server died and a new one cannot load
         what it must, as it may not read the files any more.
         """
-        if not privileges.adopt(on=True):  # where that is refused, it is forked here, and loads what it needs itself
-            keep = [channel.fileno(), *self._keep]
-            return process.start(self._role, lambda: self._life(channel), keep, kind=f"{self._role} process")
+        if not (privileges.kernel_ends_orphans() and privileges.adopt(on=True)):
+            return self._fork_here(channel)
         try:
             if self._process.poll() is not None:
                 self._channel.close()
@@ -90,13 +91,26 @@ class ForkServer:
         finally:
             privileges.adopt(on=False)  # what a hook leaves behind is nobody of ours
 
+    def _fork_here(self, channel: socket.socket) -> Process:
+        """Fork it where the kernel, or a filter, refuses what its adoption needs: it loads all by itself then."""
+        return process.start(
+            self._role,
+            lambda: self._life(channel),
+            [channel.fileno(), *self._keep],
+            kind=f"{self._role} process",
+            prepare=self._load,
+            identity=self._identity,
+        )
+
     def _answer(self) -> tuple[bytes, int]:
         """Wait for one. Raises OSError or StartError when none comes, and ends the process that cannot give it."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        poll.poll(PATIENCE * 1000)
+        poll.poll((PATIENCE if self._loaded else LOADING) * 1000)
         with suppress(OSError, struct.error):
-            return _ANSWER.unpack(self._channel.recv(_ANSWER.size))
+            answer: tuple[bytes, int] = _ANSWER.unpack(self._channel.recv(_ANSWER.size))
+            self._loaded = True
+            return answer
         if self._process.end() == FAILURE:
             raise StartError(f"the process that starts the {self._role} process has failed: see its message above")
         raise OSError(errno.ESRCH, "the process that starts it is gone")

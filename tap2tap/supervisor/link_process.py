@@ -39,6 +39,7 @@ class LinkProcess:
         self.on_peer_event: OnPeerEvent = lambda *_: None
         self._cable: messages.Cable | None = None
         self._channel: socket.socket | None = None  # to the life of now; None between two lives
+        self._mistake = ""  # in the key file, which was edited meanwhile
         self._ends: dict[Role, socket.socket] = {}  # the link's ends of the channels to the workers
 
         def life(channel: socket.socket) -> int:
@@ -112,7 +113,11 @@ class LinkProcess:
             case PeerMoved(peer):
                 self.on_peer_event("moved", peer)
             case BadKeyFile(words):
-                log.warning("the link cannot go on", reason=words)
+                if words != self._mistake:  # told once, however often it is tried
+                    log.warning("the link cannot go on", reason=words)
+                self._mistake = words
+            case Ready():
+                self._mistake = ""
 
     def _receive(self) -> messages.ToLink | messages.ToSupervisor | None:
         """Take a message; kill who sends anything else. None when there is none."""

@@ -75,7 +75,8 @@ def carry(
     if not link:
         log.warning("no --key: frames are neither encrypted nor authenticated")
     else:
-        log.debug("sealing", library=ciphers.library())  # which loads it, before the privileges go
+        library = ciphers.library()  # loads it, for all workers, before the privileges go
+        log.debug("sealing", library=library)
     if data_plane() is DataPlane.INTERPRETED:
         log.warning(f"data plane: {INTERPRETED}")
     if refused := privileges.drop(*become):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,24 @@ def test_a_worker_that_is_replaced_while_the_link_hangs_is_told_by_the_next_one(
             wait_ping(lab.left, RIGHT)
         wait_up(client, server)
     assert_no_nonce_repeats(wire.stop())
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_worker_that_is_replaced_waits_until_a_busy_link_has_told_it_what_holds(
+    lab: Lab, tmp_path: Path, direction: str
+) -> None:
+    with secured(lab.left, lab.right, tmp_path) as (client, server):
+        wait_up(client, server)
+        before = drops(client, server)
+        counting = lab.left.popen(["ping", "-n", "-q", "-i", "0.01", "-c", "300", "-W", "10", RIGHT], stdout=-1)
+        for _ in range(3):
+            link = kill_link(client, signal.SIGSTOP)
+            pid = client.kill_worker(direction)
+            client.wait_replaced(direction, pid)
+            time.sleep(0.1)  # the successor is there, and has its frames before it
+            os.kill(link, signal.SIGCONT)
+        counting.communicate()  # of which a killed worker may have had one in its hands
+        assert drops(client, server) == before
 
 
 def test_all_three_killed_at_once_are_all_replaced(lab: Lab, tmp_path: Path) -> None:

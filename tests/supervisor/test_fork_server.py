@@ -165,6 +165,28 @@ def test_where_no_orphan_is_adopted_the_process_is_forked_all_the_same(monkeypat
         made.close()
 
 
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("refused", ["adopt", "kernel_ends_orphans"])
+def test_one_that_is_forked_here_has_no_more_privileges(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    monkeypatch.setattr(privileges, refused, lambda **_: False)
+    done: list[str] = []
+
+    def life(channel: socket.socket) -> int:
+        status = Path("/proc/self/status").read_text()
+        powerless = "CapEff:\t0000000000000000" in status
+        channel.send(f"{os.getresuid()} {os.getgroups()} {powerless} {done}".encode())
+        return 0
+
+    made = ForkServer("child", lambda: done.append("loaded"), life, [], (65534, 65534))
+    try:
+        child, channel = forked(made)
+        with channel:
+            assert channel.recv(256) == b"(65534, 65534, 65534) [] True ['loaded']"
+        assert wait_ended(child) == 0
+    finally:
+        made.close()
+
+
 def test_nobody_else_is_adopted() -> None:
     with server(echo) as starter:
         child, channel = forked(starter)

@@ -8,8 +8,10 @@ something to read. An order is in the channel before the datagram goes out that 
 
 import contextlib
 import dataclasses
+import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -25,6 +27,7 @@ _PROVED = b"P"
 _HANDSHAKE = b"H"
 _ENDPOINT = 1 + 24  # a letter, and a packed endpoint
 _INDEX_AND_NEWEST = struct.Struct("=I?")
+FIRST = 0.5  # seconds that the link has to tell the successor of a dead worker which sessions there are
 BUFFER = 1 << 16  # bytes that may wait in a channel: a flood of handshakes is cut off here
 
 
@@ -38,6 +41,7 @@ class Task(IntEnum):
     KEEPALIVE = 5  # outbound: send an empty datagram
     PEER_MAC = 6  # inbound: `key` is that of the mac of the peer's handshake datagrams
     OWN_MAC = 7  # inbound: `key` is that of our own
+    ALL = 9  # that is all that holds so far
     EXPECT = 8  # inbound: `key` begins with the mac of an initiation that a challenge may be about
 
 
@@ -86,6 +90,7 @@ class LinkEnd:
         self.deserted = False
         self._counts = counts
         sock.setblocking(False)
+        counts[Private.MAIL] += 1  # a link process that was killed may have sent an order, and come no further
 
     def order(self, order: Order) -> None:
         """Put an order into the channel. A worker that leaves it full hangs: its successor is told everything anew."""
@@ -139,6 +144,16 @@ class WorkerEnd:
                 return
             task, cipher, index, slot, until, resumed, key = _ORDER.unpack(packed)
             yield Order(Task(task), Cipher(cipher), index, slot, until, resumed, key)
+
+    def first_orders(self) -> Iterator[Order]:
+        """Take what the link tells a worker in the beginning, up to its word that this is all. Waits for FIRST at most."""
+        poll, deadline = select.poll(), time.monotonic() + FIRST
+        poll.register(self._sock, select.POLLIN)
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            for order in self.orders():
+                if order.task is Task.ALL:
+                    return
+                yield order
 
     def proved(self, index: int, source: Endpoint, *, newest: bool) -> bool:
         """Tell the link process; False when the channel is full."""

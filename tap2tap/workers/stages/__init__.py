@@ -4,10 +4,11 @@ A protocol is two stages, one a direction, and an entry in `sealer` and in `open
 """
 
 import socket
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from tap2tap.counters import Slot
-from tap2tap.protocols.secure.mailbox import WorkerEnd
+from tap2tap.counters import Link, Slot
+from tap2tap.protocols.secure.mailbox import Order, WorkerEnd
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.stages.lengths import LengthFilter, longest_frame
 from tap2tap.workers.stages.peer import PeerFilter
@@ -59,7 +60,10 @@ class Open(Protocol):
 def sealer(cable: Cable, arena: Arena, room: int, channel: socket.socket | None) -> Seal:
     """Make the outbound worker's stage. KEEPALIVE_AREA bytes at `room` of the arena are its own."""
     if channel is not None:
-        return SecureSeal(cable.memory.outbound, WorkerEnd(channel), arena, room)
+        end = WorkerEnd(channel)
+        seal = SecureSeal(cable.memory.outbound, end, arena, room)
+        _take_over(cable, end, seal.obey)
+        return seal
     return PlainSeal(cable.memory.outbound, room, cable.keepalive)
 
 
@@ -68,6 +72,16 @@ def opener(cable: Cable, arena: Arena, channel: socket.socket | None) -> Open:
     slots, counts, family = cable.memory.slots, cable.memory.inbound, cable.sock.family
     lengths = LengthFilter(longest_frame(cable.mtu), counts)
     if channel is not None:
-        return SecureOpen(cable.memory, WorkerEnd(channel), family, arena, lengths)
+        end = WorkerEnd(channel)
+        opened = SecureOpen(cable.memory, end, family, arena, lengths)
+        _take_over(cable, end, opened.obey)
+        return opened
     peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.remote is not None)
     return PlainOpen(counts, peers, lengths)
+
+
+def _take_over(cable: Cable, channel: WorkerEnd, obey: Callable[[Order], None]) -> None:
+    """Learn which sessions there are before a frame is touched, where this worker is the successor of a dead one."""
+    if cable.memory.slots[Slot.LINK] == Link.UP:
+        for order in channel.first_orders():
+            obey(order)

@@ -4,11 +4,12 @@ import pytest
 
 from tap2tap import clock
 from tap2tap.counters import Count, Slot
-from tap2tap.memory import SESSIONS, Private
+from tap2tap.memory import GROUP, SESSIONS, Private
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, REJECT_AFTER_MESSAGES, SAME_AGE
-from tap2tap.protocols.secure.mailbox import Order, Proved, Task
+from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Proved, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.sealing import keepalive
 from tap2tap.protocols.secure.wire import OVERHEAD, Cipher
+from tap2tap.workers.stages.secure.sessions import Sessions
 from tests.support.pair import HERE, THERE, Pair, counter, numbered, pair
 
 
@@ -197,3 +198,38 @@ def test_two_sessions_of_one_slot_never_write_it_down() -> None:
         assert both.memory.inbound[Private.SESSION + 7] == CONTROL_COUNTERS + 60
         both.replace()
         assert both.opened(before) == []
+
+
+def test_what_a_link_sent_before_it_was_killed_is_read_when_another_takes_its_end_over() -> None:
+    """Else a worker that waits for orders would wake up for it for ever."""
+    with pair(7) as both:
+        both.sealed(numbered(80))
+        counts = both.memory.outbound
+        before = counts[Private.MAIL]
+        both.out.order(Order(Task.KEEPALIVE))
+        counts[Private.MAIL] = before  # it came no further
+        assert both.keepalive() == []
+        LinkEnd(both.out.sock, counts)
+        assert len(both.keepalive()) == 1
+
+
+def test_keys_are_forgotten_when_their_session_ends_though_strangers_keep_the_worker_busy() -> None:
+    """`open` is called for whatever comes, `idle` for want of anything only."""
+    sessions = Sessions(memoryview(bytearray(8 * GROUP)).cast("Q"))
+    for index, until in ((1, 500), (2, 300), (3, 900)):
+        sessions.obey(Order(Task.OPEN, Cipher.AES_256_GCM, index, index, until, key=bytes(32)))
+    assert sessions.until == 300
+    sessions.expire(300)
+    assert [sessions.find(index) is not None for index in (1, 2, 3)] == [True, False, True]
+    assert sessions.until == 500
+    sessions.obey(Order(Task.CLOSE, index=1))
+    assert sessions.until == 900
+
+
+def test_a_successor_takes_what_it_is_told_at_first_and_not_what_comes_later() -> None:
+    ours, theirs = channel()
+    with ours, theirs:
+        link, worker = LinkEnd(ours, memoryview(bytearray(8 * GROUP)).cast("Q")), WorkerEnd(theirs)
+        for order in (Order(Task.PEER_MAC), Order(Task.ALL), Order(Task.KEEPALIVE)):
+            link.order(order)
+        assert [order.task for order in worker.first_orders()] == [Task.PEER_MAC]

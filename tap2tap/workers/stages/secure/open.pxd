@@ -20,6 +20,7 @@ cdef class SecureOpen:
 
     cpdef bint open(self, Train train, Train frames, bytes source) except -1
     cpdef idle(self)
+    cpdef int obey(self, object order) except -1
     cdef int _begin(self, Train train, Train frames, bytes source) except -1
     cdef int _run(self, Session session, long long word, Train train, Train frames, bytes source) except -1
     cdef int _note(self, Session session, bint newest, bint control, bytes source) except -1

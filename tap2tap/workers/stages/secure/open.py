@@ -9,7 +9,7 @@ from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_raw, store
 from tap2tap.memory import Memory, Private
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE
-from tap2tap.protocols.secure.mailbox import Task, WorkerEnd
+from tap2tap.protocols.secure.mailbox import Order, Task, WorkerEnd
 from tap2tap.protocols.secure.wire import (
     HEADER_LENGTH,
     OVERHEAD,
@@ -57,6 +57,8 @@ class SecureOpen:
         if self._counts[MAIL] != self._mail:
             self.idle()
         self._now = clock.now_ns()
+        if self._now >= self._sessions.until:
+            self._sessions.expire(self._now)
         frames.count = 0
         while train.count and not frames.count:
             self._begin(train, frames, source)
@@ -69,10 +71,14 @@ class SecureOpen:
         self._mail = self._counts[MAIL]  # first: an order that comes after this raises it again
         self._sessions.expire(clock.now_ns())
         for order in self._channel.orders():
-            if order.task is Task.OPEN or order.task is Task.CLOSE:
-                self._sessions.obey(order)
-            else:
-                self._handshakes.obey(order)
+            self.obey(order)
+
+    def obey(self, order: Order) -> None:
+        """Carry out an order of the link."""
+        if order.task is Task.OPEN or order.task is Task.CLOSE:
+            self._sessions.obey(order)
+        else:
+            self._handshakes.obey(order)
 
     def _begin(self, train: Train, frames: Train, source: bytes) -> None:
         """Look at the first datagram of the train: it begins a run, or it is dealt with here."""
@@ -85,7 +91,7 @@ class SecureOpen:
             word = self._arena.load32le(train.at)
             kind = word & 0xFF
             if kind in (TYPE_DATA, TYPE_DATA_VOUCHED):
-                session = self._sessions.find(word >> 8, self._now)
+                session = self._sessions.find(word >> 8)
             if session is not None:
                 self._run(session, word, train, frames, source)
                 count = 0

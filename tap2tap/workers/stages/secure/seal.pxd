@@ -21,3 +21,4 @@ cdef class SecureSeal:
     cpdef bint keepalive(self, Train train) except -1
     cdef int _obey(self) except -1
     cdef int _read(self) except -1
+    cpdef int obey(self, object order) except -1

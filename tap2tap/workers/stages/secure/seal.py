@@ -11,7 +11,7 @@ from tap2tap import clock
 from tap2tap.counters import Count, Counts, Drop
 from tap2tap.memory import Private
 from tap2tap.protocols.secure.limits import REJECT_AFTER_MESSAGES
-from tap2tap.protocols.secure.mailbox import Task, WorkerEnd
+from tap2tap.protocols.secure.mailbox import Order, Task, WorkerEnd
 from tap2tap.protocols.secure.wire import HEADER_LENGTH, OVERHEAD, TYPE_DATA, TYPE_DATA_VOUCHED
 from tap2tap.workers.aead import Aead
 from tap2tap.workers.arena import Arena
@@ -85,13 +85,17 @@ class SecureSeal:
     def _read(self) -> None:
         self._mail = self._counts[MAIL]  # first: an order that comes after this raises it again
         for order in self._channel.orders():
-            if order.task is Task.USE:
-                self._aead = aead(order.cipher, order.key)
-                self._index = order.index
-                self._slot = Private.SESSION + order.slot
-                self._next = self._counts[self._slot]
-                self._until = order.until
-            elif order.task is Task.STOP:
-                self._aead = None
-            elif order.task is Task.KEEPALIVE:
-                self._reminder = True
+            self.obey(order)
+
+    def obey(self, order: Order) -> None:
+        """Carry out an order of the link."""
+        if order.task is Task.USE:
+            self._aead = aead(order.cipher, order.key)
+            self._index = order.index
+            self._slot = Private.SESSION + order.slot
+            self._next = self._counts[self._slot]
+            self._until = order.until
+        elif order.task is Task.STOP:
+            self._aead = None
+        elif order.task is Task.KEEPALIVE:
+            self._reminder = True

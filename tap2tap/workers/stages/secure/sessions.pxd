@@ -14,7 +14,9 @@ cdef class Session:
 cdef class Sessions:
     cdef object _counts
     cdef dict _open
+    cdef readonly long long until
 
-    cpdef Session find(self, int index, long long now)
+    cpdef Session find(self, int index)
+    cdef int _set_until(self) except -1
     cpdef int obey(self, object order) except -1
     cpdef int expire(self, long long now) except -1

@@ -6,6 +6,8 @@ from tap2tap.protocols.secure.mailbox import Order, Task
 from tap2tap.workers.ciphers import aead
 from tap2tap.workers.stages.secure.replay import ReplayWindow
 
+NEVER = 2**63 - 1  # nanoseconds of the clock
+
 
 class Session:
     """A session that is accepted before `until`, nanoseconds of the clock.
@@ -28,14 +30,11 @@ class Sessions:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._open: dict[int, Session] = {}
+        self.until = NEVER  # when the first of them is over, and `expire` is to be called
 
-    def find(self, index: int, now: int) -> Session | None:
-        """The session of that index, unless it is over."""
-        session = self._open.get(index)
-        if session is not None and now >= session.until:
-            del self._open[index]
-            return None
-        return session
+    def find(self, index: int) -> Session | None:
+        """The session of that index."""
+        return self._open.get(index)
 
     def obey(self, order: Order) -> None:
         """Open or close a session."""
@@ -43,11 +42,16 @@ class Sessions:
             self._open.pop(order.index, None)
         elif order.index not in self._open:
             self._open[order.index] = Session(order, self._start(order))
+        self._set_until()
 
     def expire(self, now: int) -> None:
         """Forget the keys of sessions that are over."""
         for session in [each for each in self._open.values() if now >= each.until]:
             del self._open[session.index]
+        self._set_until()
+
+    def _set_until(self) -> None:
+        self.until = min([each.until for each in self._open.values()], default=NEVER)
 
     def _start(self, order: Order) -> int:
         """The first counter that is accepted.
