@@ -146,7 +146,7 @@ class WorkerEnd:
             yield Order(Task(task), Cipher(cipher), index, slot, until, resumed, key)
 
     def first_orders(self) -> Iterator[Order]:
-        """Take what the link tells a worker in the beginning, up to its word that this is all. Waits for FIRST at most."""
+        """Take what the link tells a worker in the beginning, up to its word that this is all; waits FIRST at most."""
         poll, deadline = select.poll(), time.monotonic() + FIRST
         poll.register(self._sock, select.POLLIN)
         while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
