@@ -104,7 +104,9 @@ class Build(build_ext):
             super().run()
         except (CannotCompileError, BaseError, CCompilerError) as error:
             why = " ".join(str(error).split())
-            print(f"warning: the data plane of tap2tap will be interpreted, a quarter as fast: {why}", file=sys.stderr)
+            print(
+                f"warning: the data plane of tap2tap will be interpreted, several times slower: {why}", file=sys.stderr
+            )
             self.distribution.ext_modules = self.extensions = []
         self._delete_all_others()
 

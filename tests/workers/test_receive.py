@@ -19,9 +19,9 @@ from tap2tap import endpoint
 from tap2tap.abi import set_timeout
 from tap2tap.endpoint import SOL_UDP, UDP_SEGMENT
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.receive import OURS, SLOTS, Receiver
+from tap2tap.workers.receive import OURS, Receiver
 from tap2tap.workers.train import Train
-from tap2tap.workers.udp import TRAINS, Incoming
+from tap2tap.workers.udp import AREA, TRAINS, Incoming
 from tests.support.frames import payload
 from tests.support.lone import find_room, roomy
 from tests.support.sending import most_segments
@@ -99,7 +99,7 @@ class Kernel(Incoming):
 @contextmanager
 def receiving(messages: Sequence[Message], kernel: type[Kernel] = Kernel) -> Iterator[tuple[Receiver, Arena]]:
     """A receiver of these messages, and where it puts them."""
-    arena = Arena(SLOTS)
+    arena = Arena(AREA)
     with endpoint.open_socket("127.0.0.1", 0) as sock:
         receiver = Receiver(sock, arena, 0)
         receiver.incoming = kernel(sock, arena, messages)
@@ -176,7 +176,7 @@ def test_what_senders_on_this_machine_make_comes_out_as_it_went_in(
             expected += [(callers[which].getsockname()[1], datagram) for datagram in datagrams]
         for caller in callers:
             caller.close()
-        arena = Arena(SLOTS)
+        arena = Arena(AREA)
         assert read(Receiver(sock, arena, 0), arena, len(expected)) == expected
 
 
@@ -193,7 +193,7 @@ def test_each_message_has_its_source_the_same_object_as_long_as_it_is_the_same(v
         for number, sender in enumerate(order):
             sender.connect(sock.getsockname())
             sender.send(bytes((number,)) * (10 + number % 3))
-        arena, train = Arena(SLOTS), Train()
+        arena, train = Arena(AREA), Train()
         receiver = Receiver(sock, arena, 0)
         came: list[tuple[bytes, bytes]] = []
         sources: list[bytes] = []
@@ -211,7 +211,7 @@ def test_each_message_has_its_source_the_same_object_as_long_as_it_is_the_same(v
 
 def test_the_socket_itself_waits_and_gives_up_after_its_timeout() -> None:
     with endpoint.open_socket("127.0.0.1", 0) as sock:
-        receiver = Receiver(sock, Arena(SLOTS), 0)
+        receiver = Receiver(sock, Arena(AREA), 0)
         before = time.monotonic()
         assert not receiver.receive()
         assert time.monotonic() - before > 0.9 * endpoint.RECEIVE_TIMEOUT

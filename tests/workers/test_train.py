@@ -10,10 +10,10 @@ from tap2tap.counters import Count
 from tap2tap.demo.lab import Lab
 from tap2tap.memory import GROUP
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.receive import SLOTS, Receiver
+from tap2tap.workers.receive import Receiver
 from tap2tap.workers.send import Sender
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, ROOM, Train
-from tap2tap.workers.udp import TRAINS
+from tap2tap.workers.udp import AREA, TRAINS
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -29,13 +29,13 @@ def test_the_longest_train_of_a_size_is_received_whole(lab: Lab, version: int, s
         counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         address = lab.right.ipv4 if version == 4 else lab.right.ipv6
         sockaddr = endpoint.Endpoint(ipaddress.ip_address(address), 1234).raw(left.family)
-        arena, train = Arena(SLOTS + ROOM), Train()
+        arena, train = Arena(AREA + ROOM), Train()
         receiver, sender = Receiver(right, arena, 0), Sender(left, arena, counts, segment=True)
         # What is sent before the peer's link-layer address is known waits in a queue that is shorter than these trains.
         left.sendto(b"", endpoint.from_raw(sockaddr).sockaddr(left.family))
         assert select.select([right], [], [], 10)[0]
         assert receiver.receive()
-        train.at = SLOTS
+        train.at = AREA
         train.size = train.step = train.last = size
         train.count = count = min(MAX_SEGMENTS, MAX_PAYLOAD // size)
         for _ in range(TRAINS):
