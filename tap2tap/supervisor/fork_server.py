@@ -15,12 +15,13 @@ import struct
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from tap2tap import log, privileges
+from tap2tap import clock, log, privileges
 from tap2tap.errors import FAILURE, OK, StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.process import Process
 
 LOADING = 10.0  # seconds that it has to load what it must
+GIVE_UP = 10.0  # seconds for which it is tried again where one that has served is followed by one that cannot load
 PATIENCE = 2.0  # seconds that it has for an answer then, while its supervisor does nothing else
 
 _FORK = b"F"  # to the server
@@ -41,6 +42,8 @@ class ForkServer:
         self, role: str, load: Callable[[], None], life: Life, keep: Collection[int], identity: tuple[int, int]
     ) -> None:
         self._role, self._load, self._life, self._keep, self._identity = role, load, life, keep, identity
+        self._served = False  # one has loaded what it must
+        self._failing: float | None = None  # since when no other has
         self._start()
 
     def _start(self) -> None:
@@ -109,11 +112,17 @@ class ForkServer:
         poll.poll((PATIENCE if self._loaded else LOADING) * 1000)
         with suppress(OSError, struct.error):
             answer: tuple[bytes, int] = _ANSWER.unpack(self._channel.recv(_ANSWER.size))
-            self._loaded = True
+            self._loaded = self._served = True
+            self._failing = None
             return answer
-        if self._process.end() == FAILURE:
-            raise StartError(f"the process that starts the {self._role} process has failed: see its message above")
-        raise OSError(errno.ESRCH, "the process that starts it is gone")
+        now = clock.now()
+        if self._process.end() != FAILURE:
+            self._failing = None
+            raise OSError(errno.ESRCH, "the process that starts it is gone")
+        self._failing = now if self._failing is None and self._served else self._failing
+        if self._failing is not None and now < self._failing + GIVE_UP:  # what it lacks may be there again
+            raise OSError(errno.EAGAIN, "the process that starts it cannot load what it must")
+        raise StartError(f"the process that starts the {self._role} process has failed: see its message above")
 
     def close(self) -> None:
         """End it."""

@@ -68,8 +68,8 @@ class Aead:
             if context:
                 self._free(context)  # which overwrites the key
 
-    def seal(self, arena: Arena, at: int, length: int, counter: int) -> None:
-        """Encrypt the text behind the header, and write the tag behind it. Raises RuntimeError, IndexError."""
+    def seal(self, arena: Arena, at: int, length: int, counter: int) -> int:
+        """Encrypt the text behind the header, write the tag behind it, return 0. Raises RuntimeError, IndexError."""
         header = self._address(arena, at, length)
         text, end = header + HEADER_LENGTH, header + HEADER_LENGTH + length
         context, update, done = self._sealing, self._encrypt_update, self._done_at
@@ -81,6 +81,7 @@ class Aead:
             and self._ctrl(context, EVP_CTRL_AEAD_GET_TAG, TAG_LENGTH, end) == 1
         ):
             raise RuntimeError("libcrypto cannot seal")
+        return 0
 
     def open(self, arena: Arena, at: int, length: int, counter: int) -> bool:
         """Decrypt the text between header and tag; zero it and return False when it is not authentic.

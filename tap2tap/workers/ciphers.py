@@ -40,10 +40,11 @@ class Portable(Aead):
         self._cipher = Cipher(cipher)
         self._aead: Any = AESGCM(key) if self._cipher is Cipher.AES_256_GCM else ChaCha20Poly1305(key)
 
-    def seal(self, arena: Arena, at: int, length: int, counter: int) -> None:
+    def seal(self, arena: Arena, at: int, length: int, counter: int) -> int:
         """See Aead."""
         header, text = arena.take(at, HEADER_LENGTH), arena.take(at + HEADER_LENGTH, length)
         arena.put(at + HEADER_LENGTH, self._aead.encrypt(nonce(self._cipher, counter), text, header))
+        return 0
 
     def open(self, arena: Arena, at: int, length: int, counter: int) -> bool:
         """See Aead."""

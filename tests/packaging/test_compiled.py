@@ -39,18 +39,20 @@ EXCEPT = {
     "send.Sender._switch_off": "once in a while: a log line",
     "send.Sender._drop": "an error",
     "peer.PeerFilter._moves": "the peer moved",
-    "peer.Address.current": "the peer moved, seen by its generation",
+    "peer.Address.current": "the peer moved, seen by the check of its slots",
     "plain.PlainOpen.idle": "once a second at most",
     "open.SecureOpen.idle": "once a second at most",
-    "open.SecureOpen._note": "the first message of a session from a new endpoint",
+    "open.SecureOpen._note": "a message to the link process, where the peer moved: once a run",
     "seal.SecureSeal._obey": "once a train: the clock",
     "seal.SecureSeal._read": "an order of the link process",
+    "seal.SecureSeal.obey": "an order of the link process",
+    "sessions.Sessions._set_until": "an order of the link process, or the end of a session",
     "sessions.Sessions.obey": "an order of the link process",
     "sessions.Sessions.expire": "once a second at most",
     "sessions.Sessions._start": "a new session",
 }
 # Calls of Python that are made once a train at most, and what raises.
-ONCE_A_TRAIN = ("clock.now", "pin.look(", "fits(", "fail(")
+ONCE_A_TRAIN = ("clock.now", "pin.look(", "fail(")
 UNTIL_THE_LOOP = {"outbound.outbound", "inbound.inbound"}  # what these do before their `while True` is done once
 
 

@@ -5,6 +5,7 @@ From one tap to the other as the two workers go; socketpairs stand in for taps.
 
 import random
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tap2tap import endpoint
 from tap2tap.vnet import VNET_LENGTH
+from tap2tap.workers import ciphers
 from tap2tap.workers.receive import Receiver
 from tap2tap.workers.train import Train
 from tests.support import frames
@@ -63,6 +65,26 @@ def test_every_frame_of_a_sealed_mixture_comes_out_as_it_was(secure: Ends, seed:
     reads = mixture(random.Random(seed), 10, longest)
     sent = [frame for read in reads for frame in read.cut]
     check(sent, secure.delivered(secure.carried(reads), most))
+
+
+def test_a_mixture_passes_where_libcrypto_is_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ciphers, "implementation", lambda _: ciphers.Portable)
+    with ExitStack() as stack, pair(7) as both:
+        ends = Ends(stack, both)
+        reads = mixture(random.Random(1), 10, 1514)
+        check([frame for read in reads for frame in read.cut], ends.delivered(ends.carried(reads), 64))
+
+
+@pytest.mark.parametrize("start", [100, 34])
+def test_a_checksum_that_is_not_the_transports_vouches_for_nothing(plain: Ends, secure: Ends, start: int) -> None:
+    header = struct.pack("=BBHHHH", frames.NEEDS_CSUM, 0, 0, 0, start, 0)
+    wrong = [bytearray(frame) for frame in frames.segments(BULK, frames.payload(4000), 1000)]
+    for frame in wrong:
+        frame[BULK.l4 + 16] ^= 1
+    reads = [Read(header, bytes(frame), []) for frame in wrong]
+    sent = plain.carried(reads)
+    assert plain.delivered(sent, 64) == sent
+    assert secure.delivered(secure.carried(reads), 64) == sent
 
 
 @pytest.mark.parametrize("key", [False, True], ids=["plain", "key"])

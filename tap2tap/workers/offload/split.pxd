@@ -25,6 +25,7 @@ cdef class Splitter:
     cpdef int begin(self, Train frames) except -1
     cpdef bint next(self, Train train) except -1
     cdef int begin_ordinary(self, Train frames) except -1
+    cdef bint is_transport(self, Train frames, Py_ssize_t start, Py_ssize_t field) except -1
     cdef bint begin_super_frame(self, Py_ssize_t at, Py_ssize_t length) except -1
     @cython.locals(final=bint)
     cdef int segment(self, Py_ssize_t to, Py_ssize_t number) except -1
