@@ -140,7 +140,7 @@ def test_counts_are_those_of_the_moment_in_which_stats_looks(lab: Lab) -> None:
     with joined(lab.left, lab.right, ipv6=False) as (client, _):
         for _ in range(5):
             before = client.worker("outbound")["frames"]
-            lab.left.run(["ping", "-n", "-q", "-c", "10", "-i", "0.002", RIGHT])
+            lab.left.run(["ping", "-n", "-q", "-c", "10", "-i", "0.002", "-W", "10", RIGHT])
             assert client.worker("outbound")["frames"] >= before + 10
 
 
@@ -211,7 +211,7 @@ def test_forged_blocks_make_no_genuine_one_old_and_are_told_apart(lab: Lab) -> N
         assert forger.stdin is not None
         assert forger.stdout is not None
         assert forger.stdout.readline() == "ready\n"
-        lab.left.run(["ping", "-n", "-q", "-c", "10", "-i", "0.002", RIGHT])
+        lab.left.run(["ping", "-n", "-q", "-c", "10", "-i", "0.002", "-W", "10", RIGHT])
         sent = lab.left.counters()["tap0"].tx_packets
         found = stats.read(lab.left.namespace)
         assert [each["uid"] for each in found] == [0] + [65534] * 20
