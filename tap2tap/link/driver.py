@@ -22,7 +22,7 @@ from tap2tap.link.sampler import Sampler
 from tap2tap.link.slots import SessionSlots
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure import actions, link
-from tap2tap.protocols.secure.limits import WAITING, Timers
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, WAITING, Timers
 from tap2tap.protocols.secure.mac import MAC_LENGTH
 from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Proved, Task
 from tap2tap.protocols.secure.wire import is_initiation
@@ -150,9 +150,9 @@ class Driver:
                 if order := self._receive.pop(index, None):
                     self._slots[Role.INBOUND].give_back(order.slot)
                     self._order(Role.INBOUND, Order(Task.CLOSE, index=index))
-            case actions.UseForSending(index, cipher, key, first, until=until):
+            case actions.UseForSending(index, cipher, key, until=until):
                 end = int(until * 1e9)
-                slot = self._slots[Role.OUTBOUND].take(end, first)
+                slot = self._slots[Role.OUTBOUND].take(end, CONTROL_COUNTERS)
                 self._stop_sending()
                 self._send = Order(Task.USE, cipher, index, slot, end, key=key)
                 self._order(Role.OUTBOUND, self._send)

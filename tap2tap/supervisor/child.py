@@ -49,11 +49,6 @@ class Child:
         self._lives += 1
         self._counts[Count.PID] = self._life.pid
 
-    @property
-    def alive(self) -> bool:
-        """Whether it lives, as far as is known."""
-        return self._life is not None
-
     def tend(self) -> None:
         """Collect it if it has died, and begin its next life when it is time.
 

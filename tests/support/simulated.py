@@ -141,7 +141,7 @@ class Host:
                 case CloseReceive(index):
                     del self.inbound[index]
                 case UseForSending():
-                    self.outbound, self.counter = action, action.first_counter
+                    self.outbound, self.counter = action, CONTROL_COUNTERS
                 case StopSending():
                     self.outbound = None
                 case SendKeepalive():

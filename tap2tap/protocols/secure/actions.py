@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.wire import Cipher
 
 
@@ -48,14 +47,13 @@ class CloseReceive:
 class UseForSending:
     """The outbound worker is to seal with this key from now on, and to forget the one before.
 
-    `index` is the peer's, for the header; the worker's counters begin at `first_counter`. From `until` on, seconds of
+    `index` is the peer's, for the header; the worker's counters begin at CONTROL_COUNTERS. From `until` on, seconds of
     the link's clock, it seals nothing, whether it hears of the link process or not.
     """
 
     index: int
     cipher: Cipher
     key: bytes = field(repr=False)
-    first_counter: int = CONTROL_COUNTERS
     until: float = field(kw_only=True)
 
 
