@@ -33,6 +33,9 @@ class Config:
     cpus: tuple[int, int] | None = None  # outbound, inbound; None: chosen
     keepalive: int | None = None  # seconds; None: KEEPALIVE with a remote, else off
     offload: bool = True
+    segmentation: bool = True  # trains, where there is offload
+    clamp: bool = True  # lower the MSS of TCP to what fits one datagram
+    call_back: bool = True  # remember where the peer was, and call there after a restart
 
     @property
     def overhead(self) -> int:

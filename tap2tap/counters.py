@@ -8,7 +8,7 @@ import struct
 from enum import IntEnum, StrEnum, auto
 
 MAGIC = int.from_bytes(b"TAP2TAP\0", "little")
-VERSION = 3
+VERSION = 4
 
 HEADER_SLOTS = 64
 SHOWN = 64  # slots of a child
@@ -44,6 +44,12 @@ class Slot:
     REKEYS = 22
     PUBLISHED = 23  # CLOCK_BOOTTIME, ns: when this copy was made
     DATA_PLANE = 24  # a DataPlane
+    PATH = 25  # bytes of UDP payload that reach the peer in one datagram; 0: not known (plain: the supervisor's)
+    PEER_MTU = 26  # of the far tap; 0: not known. This and what follows the link process writes
+    ROUND_TRIP = 27  # ns; 0: not known
+    JITTER = 28  # ns
+    LOSS_OUT = 29  # datagrams in a million that did not reach the peer, lately
+    LOSS_IN = 30  # the same from the peer
 
 
 class State(IntEnum):
@@ -88,7 +94,11 @@ class Count:
     SUPER_FRAME_FRAMES = 9  # frames that those stood for
     FALLBACKS = 10  # trains and super-frames that had to go piece by piece
     KEEPALIVES = 11  # sent by the outbound worker, received by the inbound one
-    DROPPED = 12  # the first of one slot for each Drop, in its order
+    CONTROL = 12  # control datagrams of the secure protocol
+    PARTS = 13  # frames that went, or came, in parts
+    LONG = 14  # outbound: frames longer than the far tap's MTU
+    CLAMPED = 15  # TCP SYN segments whose MSS was lowered
+    DROPPED = 16  # the first of one slot for each Drop, in its order
 
 
 class Drop(IntEnum):
@@ -107,6 +117,8 @@ class Drop(IntEnum):
     AUTHENTICATION = auto()  # not sealed by the peer
     REPLAY = auto()  # seen before, or older than the replay window reaches
     NO_SESSION = auto()  # sealed for a session that there is not, or none to seal with
+    INCOMPLETE = auto()  # inbound: a frame of which not all parts came
+    UNCHECKED = auto()  # outbound: the peer's new address has not answered yet
     OTHER = auto()
 
 

@@ -23,11 +23,17 @@ class Private:
 
     MAIL = SHOWN  # goes up with every order of the link process, which writes it
     LATEST = MAIL + 1  # inbound: when the last session ends on which anything authentic came, ns of the clock
+    SEALED = LATEST + 1  # outbound: bytes of all datagrams that were sealed
+    LIMIT = SEALED + 1  # outbound: what SEALED may not exceed; 0 is no limit. This and the next the link process writes
+    SINGLY = LIMIT + 1  # outbound: 1 while trains are to go datagram by datagram
+    IN_TRAINS = SINGLY + 1  # outbound: datagrams that went in trains of several
     SESSION = 2 * SHOWN  # the first of SESSIONS: behind the newest counter of a session; the link process begins each
     END = SESSION + SESSIONS  # the first of SESSIONS: when that session is over, ns of the clock; the link process's
+    ACCEPTED = END + SESSIONS  # inbound, the first of SESSIONS: datagrams from CONTROL_COUNTERS on that were accepted
+    LATE = ACCEPTED + SESSIONS  # inbound, the first of SESSIONS: of those, came behind a newer one
 
 
-GROUP = Private.END + SESSIONS  # slots of a child: those that are shown, and the private ones
+GROUP = Private.LATE + SESSIONS  # slots of a child: those that are shown, and the private ones
 SIZE = (HEADER_SLOTS + 3 * GROUP) * 8  # bytes
 
 

@@ -103,6 +103,17 @@ def tunnel_parser(prog: str) -> Parser:
         action="store_true",
         help="frame by frame, without segmentation or checksum offloads: slow, for diagnosis",
     )
+    add(
+        "--no-segmentation",
+        action="store_true",
+        help="datagram by datagram, where something below loses trains of them (UDP_SEGMENT)",
+    )
+    add("--no-clamp", action="store_true", help="leave the MSS of TCP connections as it is")
+    add(
+        "--no-call-back",
+        action="store_true",
+        help="do not remember, with --key and without --remote, where the peer was, to call there after a restart",
+    )
     add("-v", "--verbose", action="count", default=0, help="say more")
     add("-q", "--quiet", action="store_true", help="say warnings and errors only")
     add("-V", "--version", action="version", version=f"tap2tap v{tap2tap.__version__}")
@@ -126,6 +137,9 @@ def read_config(options: argparse.Namespace) -> config.Config:
         cpus=config.parse_cpus(options.cpus) if options.cpus is not None else None,
         keepalive=options.keepalive,
         offload=not options.no_offload,
+        segmentation=not options.no_segmentation,
+        clamp=not options.no_clamp,
+        call_back=not options.no_call_back,
     )
     result.check()
     return result

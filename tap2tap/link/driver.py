@@ -24,7 +24,7 @@ from tap2tap.memory import Memory
 from tap2tap.protocols.secure import actions, link
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, WAITING, Timers
 from tap2tap.protocols.secure.mac import MAC_LENGTH
-from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Proved, Task
+from tap2tap.protocols.secure.mailbox import Handshake, LinkEnd, Order, Proved, Task
 from tap2tap.protocols.secure.wire import is_initiation
 
 OnPeerEvent = Callable[[messages.PeerEvent], None]
@@ -91,8 +91,8 @@ class Driver:
             return [*([self._send] if self._send else []), Order(Task.ALL)]
         identity = self._link.identity
         return [
-            Order(Task.PEER_MAC, key=identity.peer_mac_key),
-            Order(Task.OWN_MAC, key=identity.own_mac_key),
+            Order(Task.PEER_MAC, data=identity.peer_mac_key),
+            Order(Task.OWN_MAC, data=identity.own_mac_key),
             *self._expect,
             *(dataclasses.replace(order, resumed=True) for order in self._receive.values()),
             Order(Task.ALL),
@@ -108,10 +108,11 @@ class Driver:
         """Take what the inbound worker has sent."""
         for notice in self._ends[Role.INBOUND].notices():
             now = clock.now()
-            if isinstance(notice, Proved):
-                self._do(self._link.proved(now, notice.index, notice.source, newest=notice.newest))
-            else:
-                self._do(self._link.received(now, notice.datagram, notice.source))
+            match notice:
+                case Proved(index, source, newest):
+                    self._do(self._link.proved(now, index, source, newest=newest))
+                case Handshake(datagram, source):
+                    self._do(self._link.received(now, datagram, source))
 
     def move(self, remote: Endpoint) -> None:
         """The configured remote has another address now."""
@@ -137,14 +138,14 @@ class Driver:
         match action:
             case actions.Send(datagram, target):
                 if is_initiation(datagram):
-                    self._expect.append(Order(Task.EXPECT, key=datagram[-MAC_LENGTH:]))
+                    self._expect.append(Order(Task.EXPECT, data=datagram[-MAC_LENGTH:]))
                     self._order(Role.INBOUND, self._expect[-1])
                 with contextlib.suppress(OSError):  # the link tries again
                     self._sock.sendto(datagram, socket.MSG_DONTWAIT, target.sockaddr(self._sock.family))
             case actions.OpenReceive(index, cipher, key, until=until):
                 end = int(until * 1e9)
                 slot = self._slots[Role.INBOUND].take(end, 0)
-                self._receive[index] = Order(Task.OPEN, cipher, index, slot, end, key=key)
+                self._receive[index] = Order(Task.OPEN, cipher, index, slot, end, data=key)
                 self._order(Role.INBOUND, self._receive[index])
             case actions.CloseReceive(index):
                 if order := self._receive.pop(index, None):
@@ -154,7 +155,7 @@ class Driver:
                 end = int(until * 1e9)
                 slot = self._slots[Role.OUTBOUND].take(end, CONTROL_COUNTERS)
                 self._stop_sending()
-                self._send = Order(Task.USE, cipher, index, slot, end, key=key)
+                self._send = Order(Task.USE, cipher, index, slot, end, data=key)
                 self._order(Role.OUTBOUND, self._send)
             case actions.StopSending():
                 self._stop_sending()

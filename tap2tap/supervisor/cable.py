@@ -32,7 +32,7 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             raise UsageError(
                 f"--remote {remotes[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
             )
-        trains = config.offload and endpoint.enable_gro(sock) and endpoint.can_segment(sock)
+        trains = config.offload and config.segmentation and endpoint.enable_gro(sock) and endpoint.can_segment(sock)
         log.debug("offloads", tap=",".join(offloads) or "none", socket="trains" if trains else "none")
         cable = Cable(
             name=tap.name,
@@ -45,6 +45,7 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             offload=config.offload,
             trains=trains,
             join_udp="uso" in offloads,
+            clamp=config.clamp,
         )
         _enter(cable)
         yield cable

@@ -28,6 +28,7 @@ class Cable(NamedTuple):
     offload: bool  # split, and join
     trains: bool  # the socket sends and receives trains
     join_udp: bool  # the kernel takes UDP super-frames
+    clamp: bool  # lower the MSS of TCP to what fits one datagram
 
 
 def settle() -> None:

@@ -23,7 +23,7 @@ tests.support.timed.change({timers!r})
 order = mailbox.LinkEnd.order
 def noting(self, given):
     fd = os.open({path!r}, os.O_WRONLY | os.O_APPEND)
-    os.write(fd, f"{{given.task.name}} {{given.key.hex()}}\\n".encode())
+    os.write(fd, f"{{given.task.name}} {{given.data.hex()}}\\n".encode())
     os.close(fd)
     order(self, given)
 mailbox.LinkEnd.order = noting

@@ -89,7 +89,8 @@ class Lone:
         os.truncate(self._shared, memory.SIZE)
         self.memory = mapped(self._shared)
         self.counts = self.memory.outbound if direction == "outbound" else self.memory.inbound
-        self._facts = {"mtu": 1458, "keepalive": 0, "offload": False, "trains": True, "join_udp": True} | cable
+        self._facts = {"mtu": 1458, "keepalive": 0, "offload": False} | cable
+        self._facts = dict.fromkeys(("trains", "join_udp", "clamp"), True) | self._facts
         self._facts["remote"] = remote
         if self._facts["trains"]:
             enable_gro(self.sock)

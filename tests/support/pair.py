@@ -40,7 +40,7 @@ class Pair:
         self.memory = memory.create()
         self._stack = stack
         self.outgoing, self.incoming = Arena(AREA), Arena(AREA)
-        self.live = {(Task.PEER_MAC, 0): Order(Task.PEER_MAC, key=PEER_KEY)}
+        self.live = {(Task.PEER_MAC, 0): Order(Task.PEER_MAC, data=PEER_KEY)}
         self.replace()
 
     def replace(self) -> None:
@@ -66,10 +66,10 @@ class Pair:
         self.memory.inbound[Private.SESSION + slot] = 0
         self.memory.outbound[Private.SESSION + slot] = CONTROL_COUNTERS
         end = int(min(until, 1e9) * 1e9)
-        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, end, key=key)
+        opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, end, data=key)
         self.into.order(opened)
         if use:
-            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, end, key=key)
+            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, end, data=key)
             self.out.order(used)
 
     def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:

@@ -55,6 +55,7 @@ class UseForSending:
     cipher: Cipher
     key: bytes = field(repr=False)
     until: float = field(kw_only=True)
+    parts: bool = field(default=False, kw_only=True)  # the peer takes frames in parts, and control datagrams
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,50 @@ class StopSending:
 @dataclass(frozen=True, slots=True)
 class SendKeepalive:
     """The outbound worker is to send one empty data datagram."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendControl:
+    """The outbound worker is to send a control datagram with this text, of `size` bytes in all; 0: no longer than it.
+
+    A longer one has zeros behind the text.
+    """
+
+    text: bytes
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAt:
+    """The outbound worker is to send to this endpoint from now on, but `limit` bytes at the most; None: no limit."""
+
+    endpoint: Endpoint
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """So many bytes of UDP payload reach the peer in one datagram: longer frames go in parts, MSS is lowered to it.
+
+    `told`: that is news for people, as a search has ended, and not the floor that one begins with.
+    """
+
+    payload: int
+    told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendTrains:
+    """Whether the outbound worker may send trains, or has to send datagram by datagram."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Where to call the peer after a restart; None: nowhere, as it said goodbye."""
+
+    endpoint: Endpoint | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +148,11 @@ Action: TypeAlias = (
     | UseForSending
     | StopSending
     | SendKeepalive
+    | SendControl
+    | PeerAt
+    | PathMtu
+    | SendTrains
+    | Remember
     | PeerUp
     | PeerDown
     | PeerMoved
@@ -111,6 +161,16 @@ Action: TypeAlias = (
 
 NEVER = float("-inf")  # times
 FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came in on a session, from CONTROL_COUNTERS on."""
+
+    index: int  # ours
+    next_counter: int  # behind the newest
+    accepted: int
+    late: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +187,9 @@ class Traffic:
     last_frame_heard: float = NEVER
     next_counter: int = 0  # of the session that is used for sending; the worker itself stops at REJECT_AFTER_MESSAGES
     endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
+    in_trains: int = 0  # datagrams that went out in trains of several, ever
+    bytes: int = 0  # of frames, out and in, ever
+    received: Received | None = None  # on the session that is used for sending
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +201,8 @@ class Status:
     cipher: Cipher | None
     last_handshake: float | None  # when the session in use was proved
     rekeys: int  # sessions that took the place of a living one
+    peer_mtu: int = 0  # of the far tap; 0: not known
+    round_trip: float = 0.0  # seconds; 0: not known
+    jitter: float = 0.0  # seconds
+    loss_out: float = 0.0  # of the datagrams to the peer, lately: 0 to 1
+    loss_in: float = 0.0

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeAlias
 
 from tap2tap import endpoint
 from tap2tap.counters import Counts
@@ -22,12 +23,17 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.memory import Private
 from tap2tap.protocols.secure.wire import Cipher
 
-_ORDER = struct.Struct("=BBIIQ?32s")  # task, cipher, index, slot, until, resumed, key
+_ORDER = struct.Struct("=BBIIQ?H?")  # task, cipher, index, slot, until, resumed, size, parts; and then the data
 _PROVED = b"P"
 _HANDSHAKE = b"H"
+_CONTROL = b"C"
+_TOO_LONG = b"L"
 _ENDPOINT = 1 + 24  # a letter, and a packed endpoint
 _INDEX_AND_NEWEST = struct.Struct("=I?")
+_RECEIVED = struct.Struct("=IIH")  # index, counter, bytes of the datagram; and then the text
+_SIZE = struct.Struct("=H")
 FIRST = 0.5  # seconds that the link has to tell the successor of a dead worker which sessions there are
+MOST = 32  # bytes of data in an order, or of a text
 BUFFER = 1 << 16  # bytes that may wait in a channel: a flood of handshakes is cut off here
 
 
@@ -39,10 +45,11 @@ class Task(IntEnum):
     USE = 3  # outbound: seal with this session
     STOP = 4  # outbound: forget it
     KEEPALIVE = 5  # outbound: send an empty datagram
-    PEER_MAC = 6  # inbound: `key` is that of the mac of the peer's handshake datagrams
-    OWN_MAC = 7  # inbound: `key` is that of our own
+    PEER_MAC = 6  # inbound: `data` is that of the mac of the peer's handshake datagrams
+    OWN_MAC = 7  # inbound: `data` is that of our own
     ALL = 9  # that is all that holds so far
-    EXPECT = 8  # inbound: `key` begins with the mac of an initiation that a challenge may be about
+    CONTROL = 10  # outbound: send a control datagram with the text `data`
+    EXPECT = 8  # inbound: `data` is the mac of an initiation that a challenge may be about
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,9 @@ class Order:
     """One order, which a worker obeys until `until`, nanoseconds of the clock (tap2tap.clock).
 
     `slot` is where the counters of the session are kept: the number of a slot from Private.SESSION on. What stands
-    there counts only if the session is `resumed` from the life of a dead worker.
+    there counts only if the session is `resumed` from the life of a dead worker. `data` is the key of a session, or
+    what the task says. `size` is that of a whole control datagram, with zeros behind its text; 0: no longer than the
+    text. `parts`: the peer takes frames in parts on this session.
     """
 
     task: Task
@@ -59,12 +68,15 @@ class Order:
     slot: int = 0
     until: int = 2**63 - 1
     resumed: bool = False
-    key: bytes = field(default=bytes(32), repr=False)
+    size: int = 0
+    parts: bool = False
+    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """An authentic datagram came on the session of this index: its first, or one of the control counters.
+    """An authentic datagram came on the session of this index: its first, one of the control counters, or a newest one
+    from elsewhere than the peer was.
 
     `newest` says that it tells where the peer is (docs/protocol.md, 3.2).
     """
@@ -82,6 +94,27 @@ class Handshake:
     source: Endpoint
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A control datagram of `size` bytes came; `text` is its text, of a long one the beginning."""
+
+    index: int
+    counter: int
+    size: int
+    text: bytes
+    source: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """The kernel did not send a datagram of `size` bytes: it is longer than the way out allows (EMSGSIZE)."""
+
+    size: int
+
+
+Notice: TypeAlias = Proved | Handshake | Received | TooLong
+
+
 class LinkEnd:
     """The end that orders. `sock` is its own; `deserted` says that the worker at the other end is dead."""
 
@@ -95,10 +128,11 @@ class LinkEnd:
     def order(self, order: Order) -> None:
         """Put an order into the channel. A worker that leaves it full hangs: its successor is told everything anew."""
         with contextlib.suppress(OSError):
-            self.sock.send(_ORDER.pack(*dataclasses.astuple(order)))
+            *head, data = dataclasses.astuple(order)
+            self.sock.send(_ORDER.pack(*head) + data)
         self._counts[Private.MAIL] += 1
 
-    def notices(self, most: int = 64) -> Iterator[Proved | Handshake]:
+    def notices(self, most: int = 64) -> Iterator[Notice]:
         """Take what the worker has sent, at most so many: the rest waits for the next turn of the loop."""
         for _ in range(most):
             try:
@@ -108,11 +142,18 @@ class LinkEnd:
             if not packed:
                 self.deserted = True
                 return
+            if packed[:1] == _TOO_LONG and len(packed) == 1 + _SIZE.size:
+                yield TooLong(*_SIZE.unpack(packed[1:]))
+                continue
             if len(packed) <= _ENDPOINT:  # a worker writes nothing so short; but it reads what strangers wrote
                 continue
             source, rest = endpoint.unpack(packed[1:_ENDPOINT]), packed[_ENDPOINT:]
             if packed[:1] == _HANDSHAKE:
                 yield Handshake(rest, source)
+            elif packed[:1] == _CONTROL:
+                if len(rest) > _RECEIVED.size:
+                    index, counter, size = _RECEIVED.unpack_from(rest)
+                    yield Received(index, counter, size, rest[_RECEIVED.size :], source)
             elif len(rest) == _INDEX_AND_NEWEST.size:
                 index, newest = _INDEX_AND_NEWEST.unpack(rest)
                 yield Proved(index, source, newest)
@@ -137,13 +178,14 @@ class WorkerEnd:
         """Take every order. Whether there are any, the worker's MAIL slot tells, to be looked at first."""
         while True:
             try:
-                packed = self._sock.recv(_ORDER.size)
+                packed = self._sock.recv(_ORDER.size + MOST)
             except OSError:
                 return
-            if len(packed) != _ORDER.size:  # the supervisor, who has a duplicate of the other end, is gone
+            if len(packed) < _ORDER.size:  # the supervisor, who has a duplicate of the other end, is gone
                 return
-            task, cipher, index, slot, until, resumed, key = _ORDER.unpack(packed)
-            yield Order(Task(task), Cipher(cipher), index, slot, until, resumed, key)
+            task, cipher, index, slot, until, resumed, size, parts = _ORDER.unpack_from(packed)
+            data = packed[_ORDER.size :]
+            yield Order(Task(task), Cipher(cipher), index, slot, until, resumed, size, parts, data)
 
     def first_orders(self) -> Iterator[Order]:
         """Take what the link tells a worker in the beginning, up to its word that this is all; waits FIRST at most."""
@@ -162,6 +204,14 @@ class WorkerEnd:
     def handshake(self, datagram: bytes, source: Endpoint) -> bool:
         """Pass a datagram of the handshake on; False when the channel is full."""
         return self._send(_HANDSHAKE + endpoint.pack(source) + datagram)
+
+    def control(self, index: int, counter: int, size: int, text: bytes, source: Endpoint) -> bool:
+        """Pass on the text of a control datagram of `size` bytes; False when the channel is full."""
+        return self._send(_CONTROL + endpoint.pack(source) + _RECEIVED.pack(index, counter, size) + text[:MOST])
+
+    def too_long(self, size: int) -> bool:
+        """Tell that a datagram of `size` bytes is too long for the way out; False when the channel is full."""
+        return self._send(_TOO_LONG + _SIZE.pack(size))
 
     def _send(self, packed: bytes) -> bool:
         try:

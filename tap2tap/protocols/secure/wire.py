@@ -5,6 +5,12 @@ A data datagram is 8 bytes of header, the sealed Ethernet frame, 16 bytes of tag
     byte 0        1..3                     4..7          8..              last 16
     type (4, 5)   the receiver's index     counter       ciphertext       tag
 
+A part of a frame (type 6) and a control datagram (type 7; tap2tap.protocols.secure.control) have the same header and
+tag. The sealed text of a part is 4 bytes of its own and then the piece of the frame:
+
+    byte 0                                1            2..3
+    number; bit 7: vouched (as type 5)    parts        bytes of the frame
+
 All integers are little endian, so a header is one 64-bit word: type | index << 8 | counter << 32. It is the AEAD's
 associated data.
 """
@@ -17,6 +23,8 @@ TYPE_RESPONSE: Final = 2
 TYPE_CHALLENGE: Final = 3
 TYPE_DATA: Final = 4
 TYPE_DATA_VOUCHED: Final = 5  # the sender vouches for the transport checksum of the frame
+TYPE_PART: Final = 6
+TYPE_CONTROL: Final = 7
 HANDSHAKE_TYPES: Final = frozenset({TYPE_INITIATION, TYPE_RESPONSE, TYPE_CHALLENGE})
 INITIATION_LENGTH: Final = 100  # bytes
 RESPONSE_LENGTH: Final = 84
@@ -25,6 +33,9 @@ CHALLENGE_LENGTH: Final = 36
 HEADER_LENGTH: Final = 8
 TAG_LENGTH: Final = 16
 OVERHEAD: Final = HEADER_LENGTH + TAG_LENGTH
+PART_HEADER_LENGTH: Final = 4
+PART_VOUCHED: Final = 0x80  # in the first byte of a part, beside its number
+MAX_PARTS: Final = 64  # of a frame
 MAX_INDEX: Final = 2**24 - 1  # 0 is never an index
 
 

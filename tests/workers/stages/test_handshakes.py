@@ -77,7 +77,7 @@ def test_a_challenge_passes_only_for_one_of_our_last_initiations() -> None:
         macs = [initiation(number, OTHER_KEY)[-MAC_LENGTH:] for number in range(WAITING + 1)]
         both.opened([challenge(macs[0])], THERE)
         for each in macs:
-            both.into.order(Order(Task.EXPECT, key=each))
+            both.into.order(Order(Task.EXPECT, data=each))
         both.opened([challenge(each) for each in macs], THERE)
         assert passed(both) == [challenge(each) for each in macs[1:]]
         both.opened([challenge(macs[-1], OTHER_KEY), challenge(macs[-1])[:-1] + b"?"], THERE)
@@ -94,7 +94,7 @@ def test_a_successor_checks_as_its_predecessor_did() -> None:
 
 def test_what_is_wrong_is_said_once_in_words_that_help(capfd: pytest.CaptureFixture[str]) -> None:
     with pair(7) as both:
-        both.into.order(Order(Task.OWN_MAC, key=OTHER_KEY))
+        both.into.order(Order(Task.OWN_MAC, data=OTHER_KEY))
         both.opened([initiation(1, OTHER_KEY)], THERE)
         for number in range(20):
             both.opened([initiation(number, OTHER_KEY)], THERE)
@@ -103,6 +103,6 @@ def test_what_is_wrong_is_said_once_in_words_that_help(capfd: pytest.CaptureFixt
         assert "do both ends use the same key file?" in said
         assert "198.51.100.7:4321" in said
     with pair(7) as both:
-        both.into.order(Order(Task.OWN_MAC, key=OTHER_KEY))
+        both.into.order(Order(Task.OWN_MAC, data=OTHER_KEY))
         both.opened([response(1, b"?" * 32)], THERE)
         assert "is the other key file of this cable there?" in capfd.readouterr().err

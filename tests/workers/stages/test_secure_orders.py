@@ -217,7 +217,7 @@ def test_keys_are_forgotten_when_their_session_ends_though_strangers_keep_the_wo
     """`open` is called for whatever comes, `idle` for want of anything only."""
     sessions = Sessions(memoryview(bytearray(8 * GROUP)).cast("Q"))
     for index, until in ((1, 500), (2, 300), (3, 900)):
-        sessions.obey(Order(Task.OPEN, Cipher.AES_256_GCM, index, index, until, key=bytes(32)))
+        sessions.obey(Order(Task.OPEN, Cipher.AES_256_GCM, index, index, until, data=bytes(32)))
     assert sessions.until == 300
     sessions.expire(300)
     assert [sessions.find(index) is not None for index in (1, 2, 3)] == [True, False, True]

@@ -31,7 +31,7 @@ class Ends:
         self.memory = memory.create()
         store(self.memory.slots, Slot.PEER, from_raw(HERE))
         sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        cable = Cable("lone", -1, sock, self.memory, MTU, from_raw(HERE), 25, True, True, True)
+        cable = Cable("lone", -1, sock, self.memory, MTU, from_raw(HERE), 25, True, True, True, True)
         self.arena = Arena(ROOM + KEEPALIVE_AREA)
         self.out = self.into = None
         out = into = None
@@ -39,13 +39,13 @@ class Ends:
             (ours, out), (ours_into, into) = channel(), channel()
             for each in (ours, out, ours_into, into):
                 stack.enter_context(each)
-            order = Order(Task.USE, index=7, key=bytes(range(32)))
+            order = Order(Task.USE, index=7, data=bytes(range(32)))
             self.memory.outbound[Private.SESSION] = CONTROL_COUNTERS
             self.out = LinkEnd(ours, self.memory.outbound)
             self.into = LinkEnd(ours_into, self.memory.inbound)
             self.out.order(order)
             self.out.order(Order(Task.KEEPALIVE))
-            self.into.order(Order(Task.OPEN, index=7, key=bytes(range(32))))
+            self.into.order(Order(Task.OPEN, index=7, data=bytes(range(32))))
         self.seal: Seal = sealer(cable, self.arena, ROOM, out)
         self.open: Open = opener(cable, self.arena, into)
 

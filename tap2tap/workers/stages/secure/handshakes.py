@@ -29,11 +29,11 @@ class Handshakes:
     def obey(self, order: Order) -> None:
         """Take an order; those that are not for here do nothing."""
         if order.task is Task.PEER_MAC:
-            self._key = order.key
+            self._key = order.data
         elif order.task is Task.OWN_MAC:
-            self._own_key = order.key
+            self._own_key = order.data
         elif order.task is Task.EXPECT:
-            self._initiations.append(order.key[:MAC_LENGTH])
+            self._initiations.append(order.data[:MAC_LENGTH])
 
     def take(self, datagram: bytes, source: bytes) -> None:
         """Take a datagram of a handshake's type, or what pretends to be one; `source` is a `struct sockaddr`."""

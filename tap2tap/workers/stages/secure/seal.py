@@ -90,7 +90,7 @@ class SecureSeal:
     def obey(self, order: Order) -> None:
         """Carry out an order of the link."""
         if order.task is Task.USE:
-            self._aead = aead(order.cipher, order.key)
+            self._aead = aead(order.cipher, order.data)
             self._index = order.index
             self._slot = Private.SESSION + order.slot
             self._next = self._counts[self._slot]

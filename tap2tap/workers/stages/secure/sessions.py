@@ -20,7 +20,7 @@ class Session:
         self.slot = Private.SESSION + order.slot
         self.until = order.until
         self.window = ReplayWindow(start=start)
-        self.aead = aead(order.cipher, order.key)
+        self.aead = aead(order.cipher, order.data)
         self.proved = False
 
 
