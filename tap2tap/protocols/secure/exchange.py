@@ -77,7 +77,8 @@ class Exchange:
             case Answer() as answer:
                 return self.measurement.answered(now, answer)
             case PathAnswer(token):
-                return self._checker.answered(now, token) + self._lead(now)
+                todo = self._checker.answered(now, token)
+                return todo + (self._presence.locate(here) if (here := self.endpoint) else []) + self._lead(now)
             case Report() as report if session is self._on:
                 self.measurement.reported(now, report)
         return []

@@ -5,7 +5,7 @@ peer understands control datagrams; another session goes on where the one before
 """
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import FOREVER, Action, SendControl, Traffic
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, SendControl, Traffic
 from tap2tap.protocols.secure.control import Answer, Report, pack
 from tap2tap.protocols.secure.limits import REPORT_INTERVAL, Timers
 from tap2tap.protocols.secure.path_mtu import PathMtuSearch
@@ -17,7 +17,19 @@ _ETHERNET = 14 + 2 * 4  # bytes of header, with two VLAN tags
 class Measurement:
     """Times are of the link's clock. `mtu` is that of our own tap."""
 
-    __slots__ = ("_at", "_most", "_next_counter", "_report", "_running", "_ticked", "path_mtu", "reports", "trains")
+    __slots__ = (
+        "_at",
+        "_busy",
+        "_bytes",
+        "_most",
+        "_next_counter",
+        "_report",
+        "_running",
+        "_ticked",
+        "path_mtu",
+        "reports",
+        "trains",
+    )
 
     def __init__(self, mtu: int, timers: Timers) -> None:
         self._most = mtu + _ETHERNET + OVERHEAD
@@ -25,7 +37,8 @@ class Measurement:
         self._at: Endpoint | None = None  # where the path that is measured leads
         self._report: tuple[float, Report] | None = None  # came, and is to be read when it is known what was sent
         self._running = False
-        self._ticked, self._next_counter = 0.0, 0
+        self._ticked, self._next_counter = NEVER, 0
+        self._bytes, self._busy = 0, False  # frames went or came since the last look but one
 
     def begin(self, now: float) -> None:
         """Another session is sent on."""
@@ -69,6 +82,7 @@ class Measurement:
             return []
         todo: list[Action] = []
         self._next_counter = traffic.next_counter
+        self._bytes, self._busy = traffic.bytes, traffic.bytes > self._bytes
         self._report = None
         return todo + self.path_mtu.tick(now)
 
@@ -79,4 +93,4 @@ class Measurement:
             return FOREVER
         if self._report:
             return self._ticked
-        return min(self.path_mtu.due, self._ticked + REPORT_INTERVAL)
+        return min(self.path_mtu.due, self._ticked + REPORT_INTERVAL if self._busy else FOREVER)
