@@ -1,8 +1,8 @@
 """How long a datagram may be: the path MTU, found by probing (docs/protocol.md, 3.4; RFC 8899).
 
 A probe is a padded control datagram, and only its answer raises the size. Loss alone fails nothing: a size has failed
-when its tries are unanswered *and a smaller probe that was sent after them* is answered. So an outage, a slow path and a
-queue that fills do not look like a smaller path. These later, smaller probes are the guards. Each has a length of its
+when its tries are unanswered *and a smaller probe that was sent after them* is answered. So an outage, a slow path and
+a queue that fills do not look like a smaller path. These later, smaller probes are the guards. Each has a length of its
 own, a few bytes below what is known to pass, so that an answer tells which of them it is for.
 
 Sizes are bytes of UDP payload. Pure: no clock, no I/O.
@@ -51,8 +51,13 @@ class PathMtuSearch:
         self._quiet, self._settled = 0, 0  # searches in a row that found the same, and what they found
         self._next_token = NEVER  # when PROBE_BURST probes may go out at once
         self._last_sent = NEVER
-        self._start_search()
-        self._searching = False
+        # Of one search or check.
+        self._low, self._target, self._start = 0, 0, 0
+        self._proven = False  # something was answered
+        self._sent: dict[int, float] = {}  # by size: when its last probe was sent
+        self._tries: dict[int, int] = {}
+        self._failed: set[int] = set()
+        self._guards, self._unanswered = 0, 0  # in all, and since the last answer
 
     @property
     def due(self) -> float:
@@ -87,14 +92,14 @@ class PathMtuSearch:
         return self._go_on(now)
 
     def answered(self, now: float, answer: Answer) -> list[Action]:
-        """The peer got a probe, so it says; about a size that was not asked for, or long ago, it may say what it likes."""
+        """Take an answer; one about a size that was not asked for, or from before the peer moved, says nothing."""
         size = answer.size
         if not self._searching or answer.counter < self._counter or size not in self._sent:
             return []
         self._proven, self._unanswered = True, 0
-        if size > self._low and (self._target is None or size == self._target):
+        if size > self._low and (self._target in (0, size)):
             self._low = size
-            self._failed = {failed for failed in self._failed if failed > size}
+            self._failed.difference_update([failed for failed in self._failed if failed <= size])
         before = self._sent[size]
         tried = [each for each, tries in self._tries.items() if tries >= PROBE_TRIES and each > self._low]
         self._failed.update(each for each in tried if self._sent[each] < before and size < each)
@@ -122,14 +127,12 @@ class PathMtuSearch:
     # Beginnings and ends.
 
     def _start_search(self) -> None:
-        self._searching = True
-        self._low, self._target = self.payload, None
-        self._start = self._low
-        self._proven = False  # something was answered since
-        self._sent: dict[int, float] = {}  # by size: when its last probe was sent
-        self._tries: dict[int, int] = {}
-        self._failed: set[int] = set()
-        self._guards, self._unanswered = 0, 0  # in all, and since the last answer
+        self._searching, self._proven = True, False
+        self._low = self._start = self.payload
+        self._target = 0  # none
+        self._guards, self._unanswered = 0, 0
+        for memory in (self._sent, self._tries, self._failed):
+            memory.clear()
 
     def _start_check(self, now: float, target: int = 0) -> None:
         """Is it the path or the size? `target` is the present one, or the floor."""
@@ -142,7 +145,7 @@ class PathMtuSearch:
         """Conclude what can be concluded, and send what may be sent."""
         actions: list[Action] = []
         while self._searching:
-            if self._target is not None:
+            if self._target:
                 if self._low == self._target:
                     self._check_passed(now)
                     continue
@@ -195,7 +198,7 @@ class PathMtuSearch:
         return []
 
     def _fall(self, now: float, known: int = 0) -> list[Action]:
-        """Go down at once, and search from there. `known`: too long, by a better word than loss, which may be chance."""
+        """Go down at once, and search from there. `known` is too long for certain, lost may be chance."""
         self.payload = self._floor
         self._start_search()
         if known:
@@ -247,7 +250,7 @@ class PathMtuSearch:
 
         Where paths often end, and where this one ended before, the next byte first: if that fails, the search is over.
         """
-        if self._target is not None:
+        if self._target:
             return [self._target]
         high = min(self._failed, default=self._most + 1)
         common = [mtu - IP_AND_UDP[self._version] for mtu in COMMON_MTUS]
