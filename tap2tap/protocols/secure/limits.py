@@ -56,7 +56,7 @@ DEAD_PATH_PAUSE: Final = 10.0  # while nothing at all is answered
 
 REPORT_INTERVAL: Final = 1.0
 REPORT_BYTES: Final = 8000  # of frames, both ways, to a report of 80 bytes: 1 %
-REPORT_OVERDUE: Final = 1.5  # since the last report, and frames enough for one
+REPORT_OVERDUE: Final = 1.25  # since the last report, and frames enough for one
 ROUND_TRIP_MOST: Final = 60.0  # whatever says more is wrong
 ROUND_TRIP_SHARE: Final = 1 / 8  # of a new sample (RFC 6298)
 JITTER_SHARE: Final = 1 / 16  # of a new sample (RFC 3550)
@@ -64,7 +64,8 @@ LOSS_SHARE: Final = 1 / 4  # of a new report, at the least
 
 # 3.6 Trains that vanish
 
-FEW_DATAGRAMS: Final = 8  # tell nothing
+FEW_DATAGRAMS: Final = 8  # fewer tell nothing
+BAD_REPORTS: Final = 2  # in a row: one may be an outage
 HEAVY_LOSS: Final = 1 / 2  # of what went in trains
 SOME_LOSS: Final = 1 / 20  # of what went in trains
 LOSS_FALLS_TO: Final = 1 / 3  # of what it was: then it was the trains
