@@ -43,6 +43,7 @@ def rehearse() -> None:
                 keepalive=0,
                 hardware_aes=hardware_aes,
                 random=os.urandom,
+                mtu=0,
             )
             for mine, theirs in ((one, other), (other, one))
         )
