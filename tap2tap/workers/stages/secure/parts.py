@@ -49,7 +49,7 @@ class Parts:
         self._begun = 0
 
     def take(self, session: int, counter: int, newest: int, at: int, length: int, frames: Train) -> bool:
-        """Take the part of `length` bytes at `at`, as it was sealed; whether it makes `frames` a frame that is whole now.
+        """Take the part of `length` bytes at `at`, as it was sealed; whether that makes `frames` a whole frame.
 
         `newest` is the newest counter of the session so far. A frame holds until the next call.
         """
@@ -76,6 +76,8 @@ class Parts:
             return False
         if frame is None:
             frame = self._begin(session, first, newest)
+            if frame is None:
+                return False
             frame.count = frame.left = count
             frame.length, frame.piece = whole, piece
         bit = 1
@@ -110,8 +112,11 @@ class Parts:
                 return frame
         return None
 
-    def _begin(self, session: int, first: int, newest: int) -> Unfinished:
-        """Make room for a frame: those of its session whose time is over are given up, or else the oldest."""
+    def _begin(self, session: int, first: int, newest: int) -> Unfinished | None:
+        """Make room for a frame: those of its session whose time is over are given up, or else the oldest.
+
+        None if that is this one: what comes late of a frame that was given up must not drive out the next ones.
+        """
         chosen = self._frames[0]
         for frame in self._frames:
             if frame.left and frame.session == session and newest - frame.first >= PATIENCE:
@@ -121,6 +126,8 @@ class Parts:
                 chosen = frame
         if chosen.left:
             self._counts[INCOMPLETE] += 1
+            if chosen.session == session and first < chosen.first:
+                return None
         self._begun += 1
         chosen.session, chosen.first, chosen.age = session, first, self._begun
         chosen.came, chosen.vouched = 0, True
