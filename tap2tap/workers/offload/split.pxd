@@ -22,7 +22,7 @@ cdef class Splitter:
     cdef long long seq
     cdef int ident, flags, ip_sum, partial
 
-    cpdef int begin(self, Train frames) except -1
+    cpdef int begin(self, Train frames, Py_ssize_t room) except -1
     cpdef bint next(self, Train train) except -1
     cdef int begin_ordinary(self, Train frames) except -1
     cdef bint is_transport(self, Train frames, Py_ssize_t start, Py_ssize_t field) except -1

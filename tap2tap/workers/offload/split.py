@@ -43,7 +43,7 @@ class Splitter:
         # What is in the first segment, of which the others follow; sums without what counts up.
         self.seq = self.ident = self.flags = self.ip_sum = self.partial = 0
 
-    def begin(self, frames: Train) -> None:
+    def begin(self, frames: Train, room: int) -> None:  # noqa: ARG002
         """Take frames that share the virtio_net_hdr in front of the first of them, or one super-frame.
 
         They are changed. Those that contradict that header are dropped and counted.

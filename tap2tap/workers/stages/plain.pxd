@@ -10,8 +10,10 @@ cdef class PlainSeal:
     cdef object _counts, _keepalive
     cdef Py_ssize_t _room
 
-    cpdef bint seal(self, Train train) except -1
+    cpdef bint seal(self, Train frames, Train train) except -1
     cpdef bint keepalive(self, Train train) except -1
+    cpdef bint control(self, Train train) except -1
+    cpdef too_long(self, Py_ssize_t size)
 
 
 cdef class PlainOpen:
