@@ -1,6 +1,5 @@
 """What the workers did, and when, found out by looking at their counters now and then."""
 
-from tap2tap import endpoint
 from tap2tap.counters import Count, Slot
 from tap2tap.link.workers import Workers
 from tap2tap.memory import Memory, Private
@@ -32,15 +31,14 @@ class Sampler:
                 self._times[number] = now
         self._counts = counts
         sent, frame_sent, frame_heard = self._times
-        slots, outbound, inbound = self._memory.slots, self._memory.outbound, self._memory.inbound
-        heard = slots[Slot.PEER_HEARD]
+        outbound, inbound = self._memory.outbound, self._memory.inbound
+        heard = self._memory.slots[Slot.PEER_HEARD]
         return Traffic(
             last_sent=sent,
             last_heard=heard / 1e9 if heard else NEVER,
             last_frame_sent=frame_sent,
             last_frame_heard=frame_heard,
             next_counter=self._workers.next_counter,
-            endpoint=endpoint.load(slots, Slot.PEER) if heard else None,
             in_trains=outbound[Private.IN_TRAINS],
             bytes=outbound[Count.BYTES] + inbound[Count.BYTES],
             received=self._workers.received,

@@ -54,6 +54,16 @@ def test_there_is_none_where_nobody_would_be_called(place: Path, config: Config)
     assert not place.parent.exists()
 
 
+def test_there_is_none_for_whoever_is_not_root(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with call_back.opened(SERVER) as fd:
+        assert fd is None
+    assert not place.parent.exists()
+    assert capfd.readouterr().err == ""  # with -v alone
+
+
 def test_systemd_may_say_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STATE_DIRECTORY")
     assert call_back.folder() == Path("/var/lib/tap2tap")
