@@ -50,7 +50,7 @@ class Config:
     @property
     def programs(self) -> dict[str, str]:
         """The hooks by event."""
-        peer = ("peer-up", "peer-down", "peer-moved")
+        peer = ("peer-up", "peer-down", "peer-moved", "path-mtu")
         wanted = {"up": self.up, "down": self.down, **dict.fromkeys(peer, self.on_peer)}
         return {event: program for event, program in wanted.items() if program}
 
