@@ -26,6 +26,10 @@ def worker(**other: Any) -> Facts:
         "super_frame_frames": 0,
         "fallbacks": 0,
         "keepalives": 0,
+        "control": 0,
+        "parts": 0,
+        "too_long_for_peer": 0,
+        "clamped": 0,
         "dropped": {},
     } | other
 
@@ -37,6 +41,7 @@ def tunnel(outbound: Facts | None = None, inbound: Facts | None = None, **other:
         "pid": 70,
         "state": "up",
         "mtu": 1458,
+        "path_mtu": None,
         "data_plane": "compiled",
         "local": "[::]:1234",
         "peer": "192.0.2.1:1234",
