@@ -5,6 +5,7 @@ workers when they are there. All that it leaves behind is in the memory that it 
 """
 
 import gc
+import hashlib
 import ipaddress
 import os
 import select
@@ -60,7 +61,7 @@ def live(channel: socket.socket, key_file: int, name: str, memory: Memory) -> in
     except UsageError as error:
         messages.send(channel, BadKeyFile(str(error)))
         return CANNOT_START
-    messages.send(channel, Ready())
+    messages.send(channel, Ready(life.identity))
     return life.run()
 
 
@@ -73,6 +74,11 @@ class _Life:
         self._memory = memory
         self._driver: Driver | None = None
         self._channels: dict[Role, socket.socket] = {}  # that came before the cable
+
+    @property
+    def identity(self) -> bytes:
+        """What stands for the public key of this end: BLAKE2s of it (RFC 7693)."""
+        return hashlib.blake2s(self._keys.public, digest_size=messages.IDENTITY).digest()
 
     def run(self) -> int:
         """Serve until the supervisor is gone; return the exit code."""

@@ -15,6 +15,7 @@ from tap2tap.endpoint import Endpoint
 
 MOST = 8192  # bytes of a message
 FDS = 2  # descriptors beside a message to the link process, at most; none are taken from it
+IDENTITY = 16  # bytes
 _PACKED = 24  # bytes of a packed endpoint
 _KEEPALIVE = struct.Struct("=H")
 
@@ -42,7 +43,9 @@ class Remote(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """To the supervisor: the key file is sound."""
+    """To the supervisor: the key file is sound. `identity` stands for its public key: IDENTITY bytes, not secret."""
+
+    identity: bytes
 
 
 class BadKeyFile(NamedTuple):
@@ -95,8 +98,8 @@ def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
         case Channel(role, fd):
             fds = [fd]
             packed = next(letter for letter, each in _ROLES.items() if each is role)
-        case Ready():
-            packed = b"R"
+        case Ready(identity):
+            packed = b"R" + identity
         case BadKeyFile(words):
             shown = "".join(
                 letter if letter.isprintable() else "?" for letter in words
@@ -139,8 +142,8 @@ def _parse(packed: bytes, fds: list[int]) -> ToLink | ToSupervisor:
         raise ValueError
     if letter in _LETTERS:
         return _LETTERS[letter](_endpoint(rest))
-    if letter == b"R" and not rest:
-        return Ready()
+    if letter == b"R" and len(rest) == IDENTITY:
+        return Ready(rest)
     if letter == b"K" and (words := rest.decode(errors="replace")).isprintable():
         return BadKeyFile(words)
     raise ValueError

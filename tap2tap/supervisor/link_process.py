@@ -32,10 +32,12 @@ OnPeerEvent = Callable[[str, Endpoint], None]  # "up", "down" or "moved", and wh
 class LinkProcess:
     """The link process through all its lives, from the creation of this to `close`; `child` is what to watch over.
 
-    `key_file` is the descriptor of the file `name`, the caller's to close. Raises OSError.
+    `key_file` is the descriptor of the file `name`, the caller's to close. `identity` of this object, from `start` on,
+    is what stands for the public key in it (messages.Ready). Raises OSError.
     """
 
-    def __init__(self, memory: Memory, key_file: int, name: str, identity: tuple[int, int]) -> None:
+    def __init__(self, memory: Memory, key_file: int, name: str, become: tuple[int, int]) -> None:
+        self.identity = b""
         self.on_peer_event: OnPeerEvent = lambda *_: None
         self._cable: messages.Cable | None = None
         self._channel: socket.socket | None = None  # to the life of now; None between two lives
@@ -47,7 +49,7 @@ class LinkProcess:
 
             return live(channel, key_file, name, memory)
 
-        self._server = ForkServer(Role.LINK, _load, life, [key_file], identity)
+        self._server = ForkServer(Role.LINK, _load, life, [key_file], become)
         self.child = Child(Role.LINK, memory.link, self._begin)
 
     def _begin(self) -> Process:
@@ -74,7 +76,8 @@ class LinkProcess:
         assert self._channel is not None
         stop.wait(self._channel.fileno())
         match self._receive():
-            case Ready():
+            case Ready(identity):
+                self.identity = identity
                 return
             case BadKeyFile(words):
                 raise UsageError(words)

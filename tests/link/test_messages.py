@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tap2tap.counters import Role
 from tap2tap.endpoint import Endpoint
 from tap2tap.link import messages
-from tap2tap.link.messages import FDS, BadKeyFile, Cable, Channel, PeerEvent, Ready, Remote
+from tap2tap.link.messages import FDS, IDENTITY, BadKeyFile, Cable, Channel, PeerEvent, Ready, Remote
 
 addresses = st.ip_addresses().filter(lambda each: not str(each).startswith("::ffff:"))
 endpoints = st.builds(Endpoint, addresses, st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1))
@@ -29,7 +29,9 @@ def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-@given(st.one_of(events, st.builds(Remote, endpoints), st.just(Ready())))
+@given(
+    st.one_of(events, st.builds(Remote, endpoints), st.builds(Ready, st.binary(min_size=IDENTITY, max_size=IDENTITY)))
+)
 def test_what_is_sent_arrives(message: messages.ToLink | messages.ToSupervisor) -> None:
     with channel() as (ours, theirs):
         messages.send(ours, message)
