@@ -20,8 +20,8 @@ from tests.support.tunnel import COMMAND, Tunnel
 SUPERVISOR = [sys.executable, "-c", "import sys; from tap2tap.cli import supervisor; sys.exit(supervisor())"]
 
 OPTIONS = [
-    *("-i", "--iface", "--remote", "--port", "--bind", "--mtu", "--mac", "--up", "--down", "-u", "--uid", "-g", "--gid"),
-    *("--cpus", "--keepalive", "-v", "-q", "-h", "-V"),
+    *("-i", "--iface", "--remote", "--port", "--bind", "--mtu", "--up", "--down", "-u", "--uid", "-g", "--gid"),
+    *("--cpus", "--keepalive", "--mac", "--no-segmentation", "--no-clamp", "--no-call-back", "-v", "-q", "-h", "-V"),
 ]
 
 

@@ -124,7 +124,7 @@ def test_other_words_for_cpus_are_refused_with_an_example(text: str) -> None:
 def test_a_hardware_address_is_read_if_a_device_may_have_it(packed: bytes) -> None:
     text = packed.hex(":")
     if packed[0] & 1 or not any(packed):
-        with pytest.raises(UsageError, match="--mac .* let the first pair be 02"):
+        with pytest.raises(UsageError, match=r"--mac .* let the first pair be 02"):
             parse_mac(text)
     else:
         assert parse_mac(text) == parse_mac(text.upper().replace(":", "-")) == text

@@ -70,7 +70,7 @@ def _enter(cable: Cable) -> None:
         route.measure(cable)
 
 
-def set_up(cable: Cable, config: Config, identity: bytes | None, stop: Signals) -> None:
+def set_up(cable: Cable, config: Config, identity: bytes, stop: Signals) -> None:
     """Set what there is to set of the tap and bring it up; `identity` is the link's. Raises StartError, Interrupted."""
     # How many frames of full size one send takes.
     full_size = cable.mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS
@@ -84,7 +84,7 @@ def set_up(cable: Cable, config: Config, identity: bytes | None, stop: Signals) 
     run_in_child("set-up", "setting up the interface", work, stop)
 
 
-def mac_of(interface: str, config: Config, identity: bytes | None) -> str | None:
+def mac_of(interface: str, config: Config, identity: bytes) -> str | None:
     """The hardware address of the tap; None: that which the kernel gave it, as nothing tells this machine from others.
 
     It is the same at each start: the far end, and whoever is behind it, remembers it for minutes. Both ends of a cable

@@ -26,7 +26,7 @@ _FEW = 64  # messages: more than there is room for in the smallest buffer
 
 
 class Link(NamedTuple):
-    """A network device; `number` is its index. `master` is the index of the bridge, bond, ... that it is a port of, 0 without one."""
+    """A network device; `number` is its index, `master` that of the bridge, bond, ... that it is a port of, or 0."""
 
     number: int
     name: str
@@ -59,7 +59,7 @@ def forget(sock: socket.socket) -> None:
             continue
 
 
-def link(index: int= 0, name: str = "") -> Link | None:
+def link(index: int = 0, name: str = "") -> Link | None:
     """The link of that index, or of that name. Raises OSError."""
     attributes = _attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
     found = _ask(NLM_F_REQUEST, index, attributes)
