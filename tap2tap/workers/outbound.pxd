@@ -3,6 +3,7 @@ import cython
 from tap2tap.workers.arena cimport Arena
 from tap2tap.workers.gather cimport Gather
 from tap2tap.workers.offload.split cimport Splitter
+from tap2tap.workers.path cimport Path
 from tap2tap.workers.send cimport Sender
 from tap2tap.workers.stages.peer cimport Address
 from tap2tap.workers.tap cimport Tap

@@ -7,7 +7,9 @@ from typing import NoReturn
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.gather import AREA, Gather
+from tap2tap.workers.offload.clamp import Clamp
 from tap2tap.workers.offload.split import OUT_AREA, Splitter
+from tap2tap.workers.path import Path
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.send import Sender
 from tap2tap.workers.stages import KEEPALIVE_AREA, sealer
@@ -31,14 +33,16 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     stage = sealer(cable, arena, AREA + OUT_AREA, channel)
     tap = Tap(cable.tap, arena, channel.fileno() if channel else -1)
     gather = Gather(tap, arena, 0, stage.overhead)
-    split = Splitter(arena, counts, AREA, stage.front, stage.overhead)
+    path = Path(cable.memory.slots, stage.overhead)
+    clamp = Clamp(arena, counts, path) if cable.clamp else None
+    split = Splitter(arena, counts, AREA, stage.front, stage.overhead, clamp)
     sender = Sender(cable.sock, arena, counts, segment=cable.trains)
     peer = Address(cable.memory.slots, Slot.PEER, cable.sock.family)
     frames, train = Train(), Train()
     sent, due = -1, 0
     while True:
         while gather.read(frames):
-            split.begin(frames)
+            split.begin(frames, path.room())
             while split.next(train):
                 counts[FRAMES] += train.count
                 counts[BYTES] += train.length()

@@ -23,6 +23,7 @@ from tests.support.pair import HERE, Pair
 
 FIRST = KEEPALIVE_AREA  # bytes of the arena in front of what is read
 IN = 64  # where a received train lies
+NO_LIMIT = 1 << 30  # bytes of a segment
 
 
 def slots() -> memoryview:
@@ -64,7 +65,7 @@ class Ends:
             self.fed.send(header + frame)
         for _ in reads:  # once is not enough where a lone frame is expected
             while self.gather.read(read):
-                self.split.begin(read)
+                self.split.begin(read, NO_LIMIT)
                 while self.split.next(train):
                     assert self.seal is None or self.seal.seal(train)
                     assert train.step == train.size or train.count == 1
