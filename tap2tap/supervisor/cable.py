@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 from tap2tap import clock, counters, device, endpoint, log
@@ -44,11 +45,21 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             keepalive=config.keepalive_seconds,
             offload=config.offload,
             trains=trains,
-            join_udp="uso" in offloads,
+            join_udp="uso" in offloads and joins_udp(os.uname().release),
             clamp=config.clamp,
         )
         _enter(cable)
         yield cable
+
+
+def joins_udp(release: str) -> bool:
+    """Whether Linux of this release may be given UDP super-frames; not where nobody knows.
+
+    Before 6.8.5 it lost those that ended in a tunnel of its own, such as VXLAN ("udp: do not accept non-tunnel GSO skbs
+    landing in a tunnel").
+    """
+    found = re.match(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?(?![0-9])", release)
+    return found is not None and tuple(int(number or 0) for number in found.groups()) >= (6, 8, 5)
 
 
 def _enter(cable: Cable) -> None:

@@ -35,6 +35,8 @@ EXCEPT = {
     "backlog._now": "the clock, which Python asks",
     "gather.fail": "an error",
     "write.Writer.lose": "an error",
+    "write.Writer.pause": "an error, once in a while",
+    "write.Writer.resume": "only where super-frames were refused",
     "send.Sender._singly": "only where trains were refused",
     "send.Sender._switch_off": "once in a while: a log line",
     "send.Sender._drop": "an error",
