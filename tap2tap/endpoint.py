@@ -22,6 +22,9 @@ UDP_SEGMENT = 103  # linux/udp.h
 UDP_GRO = 104
 IP_MTU_DISCOVER = 10  # linux/in.h
 IP_PMTUDISC_DONT = 0
+IP_PMTUDISC_PROBE = 3
+IPV6_MTU_DISCOVER = 23  # linux/in6.h
+IPV6_PMTUDISC_PROBE = 3
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
@@ -168,9 +171,10 @@ def resolve(host: str, port: int) -> list[Endpoint]:
     return list(dict.fromkeys(from_sockaddr(each[4]) for each in found))  # type: ignore[arg-type]
 
 
-def open_socket(bind: str | None, port: int) -> socket.socket:
+def open_socket(bind: str | None, port: int, *, fragment: bool = True) -> socket.socket:
     """Bind the UDP socket; `bind` None is any address, IPv4 and IPv6. The caller closes it.
 
+    `fragment`: what is longer than the path goes in IP fragments; else it does not go at all (EMSGSIZE), or is lost.
     Raises UsageError when `bind` is no address, NoPermissionError, StartError when it cannot be had.
     """
     family, host = socket.AF_INET6, "::"
@@ -190,7 +194,7 @@ def open_socket(bind: str | None, port: int) -> socket.socket:
             sock = _bound(socket.AF_INET, "0.0.0.0", port, any_family=False)  # noqa: S104  (a tunnel's purpose)
         except OSError as second:
             raise _explained(second, bind, port) from second
-    _tune(sock)
+    _tune(sock, fragment=fragment)
     return sock
 
 
@@ -219,17 +223,21 @@ def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.soc
     return sock
 
 
-def _tune(sock: socket.socket) -> None:
+def _tune(sock: socket.socket, *, fragment: bool) -> None:
     for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
         except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
     set_timeout(sock, socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)
+    # In fragments: never set Don't Fragment (IPv6 has no such bit: the kernel fragments to the path MTU that it has
+    # learnt). Without: always set it, and leave what the kernel has learnt of the path aside: anyone may have told it.
+    discover = IP_PMTUDISC_DONT if fragment else IP_PMTUDISC_PROBE
     with contextlib.suppress(OSError):
-        # A frame longer than the path must arrive all the same, in fragments: never set Don't Fragment (IPv6 has
-        # no such bit: the kernel fragments to the path MTU that it has learnt).
-        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
+    if sock.family == socket.AF_INET6 and not fragment:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
 
 
 def _explained(error: OSError, bind: str | None, port: int) -> StartError | UsageError:

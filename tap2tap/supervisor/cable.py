@@ -26,7 +26,7 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
         tap = device.open_tap(config.interface)
         stack.callback(os.close, tap.fd)
         offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
-        sock = stack.enter_context(endpoint.open_socket(config.bind, config.port))
+        sock = stack.enter_context(endpoint.open_socket(config.bind, config.port, fragment=config.key is None))
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
         remote = next((each for each in remotes if endpoint.reaches(sock, each)), None)

@@ -16,8 +16,10 @@ cdef class PlainSeal:
     cdef Py_ssize_t _room
 
     @cython.locals(room=Py_ssize_t)
-    cpdef bint seal(self, Train train) except -1
+    cpdef bint seal(self, Train frames, Train train) except -1
     cpdef bint keepalive(self, Train train) except -1
+    cpdef bint control(self, Train train) except -1
+    cpdef too_long(self, Py_ssize_t size)
 
 
 cdef class PlainOpen:

@@ -25,8 +25,13 @@ class PlainSeal:
         self._room = room
         self._keepalive = Keepalive(keepalive)
 
-    def seal(self, train: Train) -> bool:
-        """Leave the train as it is."""
+    def seal(self, frames: Train, train: Train) -> bool:
+        """Take all frames as they are."""
+        if not frames.count:
+            return False
+        train.at, train.size, train.step, train.last = frames.at, frames.size, frames.step, frames.last
+        train.count, train.vouched = frames.count, frames.vouched
+        frames.count = 0
         room = self._path.room()
         if train.size > room:
             self._counts[PARTS] += train.count - (train.last <= room)
@@ -39,6 +44,13 @@ class PlainSeal:
         train.at, train.count, train.vouched = self._room, 1, False
         train.size = train.step = train.last = 0
         return True
+
+    def control(self, train: Train) -> bool:  # noqa: ARG002  (the contract)
+        """Nothing: there is no link to order it."""
+        return False
+
+    def too_long(self, size: int) -> None:
+        """Nothing: only a frame that no datagram can hold is refused for its length."""
 
 
 class PlainOpen:
