@@ -65,6 +65,9 @@ def test_a_server_has_the_mtu_that_fits_whoever_can_call(lab: Lab, options: list
 @UNDERLAYS
 def test_frames_in_fragments_arrive_and_are_told_once_with_the_mtu_that_fits(lab: Lab, version: int) -> None:
     with joined(lab.left, lab.right, "--mtu", "1500", remote=far_end(lab, version)) as (client, server):
+        bulk(lab.left, lab.right, RIGHT, RIGHT6, size=1 << 18)
+        bulk(lab.right, lab.left, LEFT, LEFT6, size=1 << 18)
+        assert not fragments(lab.left, lab.right)  # TCP never pays
         assert not client.said(LINE)
         assert ping(lab.left, RIGHT, *largest(1500))
         assert fragments(lab.left)
