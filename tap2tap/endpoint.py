@@ -51,6 +51,11 @@ class Endpoint(NamedTuple):
         zone = f"%{self.scope}" if self.scope else ""
         return f"[{self.address}{zone}]:{self.port}"
 
+    @property
+    def headers(self) -> int:
+        """Bytes of the IP and UDP headers of a datagram to it: what a path MTU is more than its payload."""
+        return (20 if self.address.version == 4 else 40) + 8
+
     def sockaddr(self, family: int) -> SockAddr:
         """The form that a socket of `family` takes, spelt exactly as the kernel gives it back."""
         if family == socket.AF_INET:

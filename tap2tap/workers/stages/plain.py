@@ -26,7 +26,7 @@ class PlainSeal:
         self._keepalive = Keepalive(keepalive)
 
     def seal(self, frames: Train, train: Train) -> bool:
-        """Take all frames as they are."""
+        """Take all frames as they are; those that go out in IP fragments are counted as in parts."""
         if not frames.count:
             return False
         train.at, train.size, train.step, train.last = frames.at, frames.size, frames.step, frames.last
