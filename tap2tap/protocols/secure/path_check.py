@@ -29,6 +29,7 @@ class PathChecker:
     __slots__ = (
         "_allowance",
         "_allowance_until",
+        "_asked",
         "_checked",
         "_checked_at",
         "_random",
@@ -48,8 +49,9 @@ class PathChecker:
         self.limited = False  # whether `endpoint` is sent little until it answers
         self._checked: Endpoint | None = None  # the last address that answered
         self._checked_at = NEVER
-        self._token: bytes | None = None  # None: no check is running
-        self._tries, self._try_at = 0, FOREVER
+        self._token: bytes | None = None  # that was sent last, to `_asked`; also after that was given up
+        self._asked: Endpoint | None = None
+        self._tries, self._try_at = 0, FOREVER  # FOREVER: no check is running
         self._refused: dict[Endpoint, float] = {}  # addresses that did not answer, until when they are not followed
         self._allowance, self._allowance_until = 0, NEVER
         self._remembered: Endpoint | None = None
@@ -65,7 +67,7 @@ class PathChecker:
     def follow(self, now: float, endpoint: Endpoint, home: Endpoint | None, *, can_ask: bool) -> list[Action]:
         """The peer is here: because it moved, or because a new session begins here, which is a time to check again."""
         moved, known = endpoint != self.endpoint, endpoint == self._checked
-        if not moved and (self._token or (known and now < self._checked_at + CHECK_AGAIN)):
+        if not moved and (self._try_at < FOREVER or (known and now < self._checked_at + CHECK_AGAIN)):
             return []
         back = self._last_good(home)
         self.endpoint, self._token, self._try_at = endpoint, None, FOREVER
@@ -74,32 +76,32 @@ class PathChecker:
         if moved or self.limited:
             todo.append(PeerAt(endpoint, self._allow(now) if self.limited else None))
         if can_ask and (not known or not moved):
-            self._token, self._tries = self._random(TOKEN_LENGTH), 0
+            self._token, self._asked, self._tries = self._random(TOKEN_LENGTH), endpoint, 0
             todo += self._ask(now)
         return todo
 
     def answered(self, now: float, token: bytes) -> list[Action]:
-        """A token came back."""
-        if self._token is None or token != self._token:
+        """A token came back. If that was too late, as the path is slow, the peer is followed again."""
+        if self._token is None or token != self._token or self._asked is None:
             return []
-        assert self.endpoint is not None
+        todo: list[Action] = [PeerAt(self._asked)] if self.limited or self._asked != self.endpoint else []
         if now >= self._checked_at + CHECK_AGAIN:
             self._remembered = None  # what was written down gets old, too
-        self._checked, self._checked_at = self.endpoint, now
+        self.endpoint = self._checked = self._asked
+        self._checked_at, self.limited = now, False
         self._token, self._try_at = None, FOREVER
         self._allowance_until = NEVER
-        todo: list[Action] = [PeerAt(self.endpoint)] if self.limited else []
-        self.limited = False
+        self._refused.pop(self.endpoint, None)
         return todo + self._remember(now)
 
     def tick(self, now: float, home: Endpoint | None, *, can_ask: bool) -> list[Action]:
         """Ask again, or give the address up, if that is due. Then `endpoint` is another one."""
         todo = self._remember(now)
-        if self._token is None or now < self._try_at:
+        if now < self._try_at:
             return todo
         if can_ask and self._tries < len(CHECK_DELAYS):
             return todo + self._ask(now)
-        self._token, self._try_at = None, FOREVER
+        self._try_at = FOREVER
         if self.limited and self.endpoint and (back := self._last_good(home)):
             self._refused = {one: until for one, until in self._refused.items() if now < until}
             self._refused[self.endpoint] = now + REFUSED

@@ -46,14 +46,14 @@ class PathMtuSearch:
         self._version, self._most, self._floor, self._counter = 4, 0, 0, 0
         self._told = 0  # what people know
         self._searching = False
-        self._again = FOREVER  # when to search again
+        self._again = FOREVER  # when to search again, or to go on; long ago while a search has not ended
         self._checked = NEVER
         self._quiet, self._settled = 0, 0  # searches in a row that found the same, and what they found
         self._next_token = NEVER  # when PROBE_BURST probes may go out at once
         self._last_sent = NEVER
         # Of one search or check.
-        self._low, self._target, self._start = 0, 0, 0
-        self._proven = False  # something was answered
+        self._low, self._target, self._began = 0, 0, 0
+        self._proven = False  # `_low` was answered
         self._sent: dict[int, float] = {}  # by size: when its last probe was sent
         self._tries: dict[int, int] = {}
         self._failed: set[int] = set()
@@ -96,8 +96,9 @@ class PathMtuSearch:
         size = answer.size
         if not self._searching or answer.counter < self._counter or size not in self._sent:
             return []
-        self._proven, self._unanswered = True, 0
-        if size > self._low and (self._target in (0, size)):
+        self._proven = self._proven or size >= self._low
+        self._unanswered = 0
+        if size > self._low and self._target in (0, size):
             self._low = size
             self._failed.difference_update([failed for failed in self._failed if failed <= size])
         before = self._sent[size]
@@ -127,8 +128,12 @@ class PathMtuSearch:
     # Beginnings and ends.
 
     def _start_search(self) -> None:
+        self._again = NEVER  # until it has ended, whatever checks come between
+        self._start()
+
+    def _start(self) -> None:
         self._searching, self._proven = True, False
-        self._low = self._start = self.payload
+        self._low = self._began = self.payload
         self._target = 0  # none
         self._guards, self._unanswered = 0, 0
         for memory in (self._sent, self._tries, self._failed):
@@ -136,7 +141,7 @@ class PathMtuSearch:
 
     def _start_check(self, now: float, target: int = 0) -> None:
         """Is it the path or the size? `target` is the present one, or the floor."""
-        self._start_search()
+        self._start()
         self._checked = now
         self._target = target or self.payload
         self._low = self._floor if self._target > self._floor else SMALLEST
@@ -224,7 +229,7 @@ class PathMtuSearch:
     def _probe(self, now: float, size: int) -> SendControl:
         self._next_token = max(self._next_token, now - _SPACING * (PROBE_BURST - 1)) + _SPACING
         self._last_sent = self._sent[size] = now
-        if size > self._low:
+        if size in self._sizes():
             self._tries[size] = self._tries.get(size, 0) + 1
         else:
             self._guards += 1
@@ -234,14 +239,14 @@ class PathMtuSearch:
     def _next(self) -> tuple[float, int]:
         """Return when the next probe is due, and of what size; size 0: when to give up waiting for an answer.
 
-        Until something is answered each size is tried once, then come guards: so a dead path is told soon.
+        Until `_low` is answered each size is tried once, then come guards: so a dead path is told soon.
         """
         for size in self._sizes():
             if self._tries.get(size, 0) < (PROBE_TRIES if self._proven else 1):
                 return max(self._next_token, self._sent.get(size, NEVER) + _SPACING), size
         if self._unanswered >= PROBE_TRIES:
             return self._last_sent + PROBE_PATIENCE, 0
-        number = self._guards % _GUARD_LENGTHS
+        number = 1 + self._guards % _GUARD_LENGTHS if self._proven else 0
         guard = SMALLEST + number if self._low == SMALLEST else self._low - number
         return max(self._next_token, self._last_sent + _SPACING), guard
 
@@ -257,7 +262,7 @@ class PathMtuSearch:
         steps = [size for size in dict.fromkeys([*common, self._most]) if self._low < size < high]
         if not self._proven and self._low == self._floor:
             return steps[:FIRST_PROBES]
-        if self._low in common or self._low == self._start:
+        if self._low in common or self._low == self._began:
             return [self._low + 1]
         steps.sort()
         return [steps[(len(steps) - 1) // 2] if steps else (self._low + high) // 2]

@@ -6,6 +6,7 @@ or one that is in use. Nor do recordings push out one another, as the peer's own
 their places are taken (see `has_room`), whoever comes is asked for a fresh one, which has another.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +17,9 @@ from tap2tap.protocols.secure.control import Goodbye, pack
 from tap2tap.protocols.secure.handshake import SessionKeys
 from tap2tap.protocols.secure.limits import (
     CONTROL_COUNTERS,
+    GOODBYES,
     PROOF_DELAYS,
+    REJECT_AFTER_MESSAGES,
     ROOM_ANSWERED,
     ROOM_ANSWERED_FRESH,
     ROOM_PROVED,
@@ -76,9 +79,11 @@ class Session:
         self._own = min(counter + 1, CONTROL_COUNTERS)
         return counter if counter < CONTROL_COUNTERS else None
 
-    def goodbye(self, counter: int) -> bytes:
-        """Seal a goodbye; the caller owns `counter`."""
-        return control(self.cipher, self.keys.send, self.peer_index, counter, pack(Goodbye()))
+    def goodbye(self, counter: int | None) -> list[bytes]:
+        """Seal a goodbye with a counter, if that is one; the caller owns it."""
+        if counter is None or counter >= REJECT_AFTER_MESSAGES:
+            return []
+        return [control(self.cipher, self.keys.send, self.peer_index, counter, pack(Goodbye()))]
 
     def make_proof(self, now: float) -> bytes | None:
         """Seal the next proof, if the session still needs one, and set the time of the one after it."""
@@ -165,6 +170,23 @@ class Sessions:
             todo += [StopSending()] if one.state is SessionState.CURRENT else []
             todo.append(self._close(one, SessionEvent.GOODBYE))
         return todo
+
+    def goodbyes(self, next_counter: int) -> list[bytes]:
+        """Seal goodbyes: on the current session, whose next counter this is, and once on others of the same age.
+
+        The peer may take one of those for the newest, and nothing was ever sent on it but what the link sealed, so a
+        counter of the link's is still a fresh one there.
+        """
+        current = self.current
+        if current is None or not current.control:
+            return []
+        others = [one for one in self if one is not current and one.proved and one.control and self.is_in_use(one)]
+        first, *again = [current.goodbye(next_counter + number) for number in range(GOODBYES)]
+        return list(itertools.chain(first, *(one.goodbye(one.take_counter()) for one in others), *again))
+
+    def clear(self) -> None:
+        """Forget them all, when nobody is left to be told."""
+        self._open.clear()
 
     def deadline(self) -> float:
         """Return when `expire`, or a proof, is next due; infinity if never."""
