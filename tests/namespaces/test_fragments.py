@@ -9,6 +9,7 @@ from tap2tap.demo.lab import Host, Lab, wait_for
 from tap2tap.endpoint import Endpoint, open_socket
 from tap2tap.supervisor import route
 from tests.support import frames
+from tests.support.secured import secured
 from tests.support.traffic import Wire, bulk
 from tests.support.tunnel import LEFT, LEFT6, RIGHT, RIGHT6, Tunnel, joined, ping
 
@@ -53,6 +54,23 @@ def test_by_default_nothing_goes_in_fragments(lab: Lab, version: int) -> None:
         for end in (client, server):
             wait_for(lambda end=end: end.stats()["path_mtu"] == 1500, what="path")  # type: ignore[misc]
             assert not end.worker("outbound")["parts"]
+
+
+@UNDERLAYS
+def test_with_a_key_frames_of_1500_bytes_pass_any_path_without_fragments(
+    lab: Lab, tmp_path: Path, version: int
+) -> None:
+    lab.set_underlay_mtu(1400)
+    with secured(lab.left, lab.right, tmp_path, remote=far_end(lab, version)) as (client, server):
+        assert client.stats()["mtu"] == server.stats()["mtu"] == 1500
+        assert ping(lab.left, RIGHT, *largest(1500))
+        bulk(lab.left, lab.right, RIGHT, RIGHT6, size=1 << 18)
+        bulk(lab.right, lab.left, LEFT, LEFT6, size=1 << 18)
+        assert not fragments(lab.left, lab.right)
+        for end in (client, server):
+            assert end.worker("outbound")["parts"]
+            wait_for(lambda end=end: end.stats()["path_mtu"] == 1400, what="path")  # type: ignore[misc]
+            wait_for(lambda end=end: end.stats()["session"]["peer_mtu"] == 1500, what="news")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("options", "mtu"), [([], 1438), (["--bind", "10.213.0.1"], 1458), (["--bind", "::"], 1438)])
