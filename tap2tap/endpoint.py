@@ -33,6 +33,8 @@ RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes
 _SOCKADDR_IN = struct.Struct("@H2s4s8x")  # family, port, address
 _SOCKADDR_IN6 = struct.Struct("@H2sI16sI")  # family, port, flow label, address, scope
 
+HEADERS = {4: 20 + 8, 6: 40 + 8}  # bytes of IP and UDP around the payload of a datagram, by the version of IP
+
 ENDPOINT_SLOTS = 4  # in the memory of a tunnel: address (2, big-endian), port and scope, check
 
 
@@ -206,6 +208,11 @@ def reaches(sock: socket.socket, remote: Endpoint) -> bool:
     if sock.family == socket.AF_INET:
         return remote.address.version == 4
     return remote.address.version == 6 or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def version(sock: socket.socket, remote: Endpoint | None) -> int:
+    """The version of IP below the tunnel; 6, whose header is the longer one, where it may be either."""
+    return remote.address.version if remote else 4 if sock.family == socket.AF_INET else 6
 
 
 def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.socket:

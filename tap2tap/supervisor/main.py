@@ -69,7 +69,7 @@ def carry(
     hooks.introduce(cable.name)
     if link:  # the cable is not plugged in, not even for a moment, before the peer is there
         device.set_carrier(cable.tap, on=False)
-    set_up(cable, config, stop)
+    set_up(cable, config, link.identity if link else b"", stop)
     facts = describe(cable)
     hooks.run("up", cable.name, facts, stop)
     if not link:

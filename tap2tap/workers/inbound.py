@@ -5,8 +5,11 @@ import time
 from typing import NoReturn
 
 from tap2tap.counters import Count
+from tap2tap.protocols.secure.wire import OVERHEAD
 from tap2tap.workers.arena import Arena
+from tap2tap.workers.offload.clamp import Clamp
 from tap2tap.workers.offload.join import SCRATCH, Joiner
+from tap2tap.workers.path import Path
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.receive import Receiver
 from tap2tap.workers.stages import PARTS_AREA, opener
@@ -29,7 +32,9 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     receiver = Receiver(cable.sock, arena, 0)
     stage = opener(cable, arena, AREA + SCRATCH, channel)
     joiner = Joiner(arena, AREA, cable.join_udp) if cable.offload else None
-    writer = Writer(Tap(cable.tap, arena), arena, counts, joiner)
+    path = Path(cable.memory.slots, OVERHEAD if channel else 0)
+    clamp = Clamp(arena, counts, path) if cable.clamp else None
+    writer = Writer(Tap(cable.tap, arena), arena, counts, joiner, clamp)
     train, frames = Train(), Train()
     due = 0
     while True:

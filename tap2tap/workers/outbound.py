@@ -8,6 +8,7 @@ from tap2tap.counters import Count, Drop, Slot
 from tap2tap.memory import Private
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.gather import AREA, Gather
+from tap2tap.workers.offload.clamp import Clamp
 from tap2tap.workers.offload.split import OUT_AREA, Splitter
 from tap2tap.workers.path import Path
 from tap2tap.workers.pin import Pin
@@ -35,10 +36,11 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     stage = sealer(cable, arena, AREA + OUT_AREA, channel)
     tap = Tap(cable.tap, arena, channel.fileno() if channel else -1)
     gather = Gather(tap, arena, 0, stage.overhead)
-    split = Splitter(arena, counts, AREA, stage.front, stage.overhead)
+    path = Path(cable.memory.slots, stage.overhead)
+    clamp = Clamp(arena, counts, path) if cable.clamp else None
+    split = Splitter(arena, counts, AREA, stage.front, stage.overhead, clamp)
     sender = Sender(cable.sock, arena, counts, cable.trains, stage.too_long)
     peer = Address(cable.memory.slots, Slot.PEER, cable.sock.family)
-    path = Path(cable.memory.slots, stage.overhead)
     read, frames, train = Train(), Train(), Train()
     sent, due, mail = -1, 0, -1
     while True:

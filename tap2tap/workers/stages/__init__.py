@@ -10,6 +10,7 @@ from typing import Protocol
 from tap2tap.counters import Link, Slot
 from tap2tap.protocols.secure.mailbox import Order, WorkerEnd
 from tap2tap.workers.arena import Arena
+from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import PeerFilter
 from tap2tap.workers.stages.plain import PlainOpen, PlainSeal
@@ -78,7 +79,7 @@ def sealer(cable: Cable, arena: Arena, room: int, channel: socket.socket | None)
         seal = SecureSeal(cable.memory, end, arena, room)
         _take_over(cable, end, seal.obey)
         return seal
-    return PlainSeal(cable.memory.outbound, room, cable.keepalive)
+    return PlainSeal(cable.memory.outbound, Path(cable.memory.slots, 0), room, cable.keepalive)
 
 
 def opener(cable: Cable, arena: Arena, room: int, channel: socket.socket | None) -> Open:

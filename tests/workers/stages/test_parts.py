@@ -15,6 +15,7 @@ from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mailbox import Order, Task
 from tap2tap.protocols.secure.sealing import aead
 from tap2tap.protocols.secure.wire import MAX_PARTS, OVERHEAD, PART_HEADER_LENGTH, Cipher
+from tap2tap.workers.stages.secure.parts import piece_of
 from tap2tap.workers.train import MAX_PAYLOAD
 from tests.support.frames import payload
 from tests.support.pair import HERE, Pair, counter, numbered, pair
@@ -268,3 +269,17 @@ def test_whatever_an_authentic_peer_says_of_parts_nothing_breaks(
         frames = numbered(1514)
         both.path(700)
         assert both.opened(both.sealed(frames), HERE) == frames
+
+
+@given(st.integers(0, 70), st.integers(0, 70), st.integers(0, 200), st.integers(0, 200))
+@example(1, 2, 101, 50)
+@settings(max_examples=500)
+def test_a_part_is_taken_if_some_size_of_parts_explains_it(number: int, count: int, whole: int, length: int) -> None:
+    def explains(piece: int) -> bool:
+        last = whole - piece * (count - 1)
+        return 0 < last <= piece and length == (last if number == count - 1 else piece)
+
+    possible = [piece for piece in range(1, whole + 1) if explains(piece)]
+    right = 2 <= count <= MAX_PARTS and number < count and possible
+    assert piece_of(number, count, whole, length) == (possible[0] if right else 0)
+    assert len(possible) < 2 or count < 2

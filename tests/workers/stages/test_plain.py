@@ -10,11 +10,13 @@ from tap2tap import clock, memory
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_raw, load
 from tap2tap.workers.arena import Arena
+from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import SILENCE, PeerFilter
 from tap2tap.workers.stages.plain import Keepalive, PlainOpen, PlainSeal
 from tap2tap.workers.train import Train
 from tests.support import frames
+from tests.support.ends import slots
 from tests.support.pair import HERE, THERE
 
 
@@ -105,7 +107,7 @@ def test_a_train_of_tiny_datagrams_is_dropped_and_counted(size: int, count: int)
 def test_frames_are_sealed_by_leaving_them_alone() -> None:
     counts, train = memory.create().outbound, Train()
     train.at, train.size, train.step, train.count, train.last = 64, 100, 100, 5, 70
-    stage = PlainSeal(counts, 0, 25)
+    stage = PlainSeal(counts, Path(slots(), 0), 0, 25)
     assert (stage.front, stage.overhead) == (0, 0)
     sent = Train()
     assert stage.seal(train, sent)
@@ -115,14 +117,27 @@ def test_frames_are_sealed_by_leaving_them_alone() -> None:
     assert not stage.control(sent)
 
 
+@given(size=st.integers(14, 2000), count=st.integers(1, 64), last=st.integers(14, 2000), path=st.integers(0, 2000))
+def test_frames_that_go_in_ip_fragments_are_counted(size: int, count: int, last: int, path: int) -> None:
+    shared, train = memory.create(), Train()
+    shared.slots[Slot.PATH] = path
+    last = size if count == 1 else min(size, last)
+    train.at, train.size, train.step, train.count, train.last = 64, size, size, count, last
+    assert PlainSeal(shared.outbound, Path(shared.slots, 0), 0, 25).seal(train, sent := Train())
+    assert sent.count == count
+    train.count = count
+    lengths = [train.size_of(number) for number in range(count)]
+    assert shared.outbound[Count.PARTS] == sum(length > path > 0 for length in lengths)  # 0: nobody knows the path
+
+
 def test_a_reminder_is_one_empty_datagram() -> None:
     counts, train = memory.create().outbound, Train()
-    stage = PlainSeal(counts, 128, 25)
+    stage = PlainSeal(counts, Path(slots(), 0), 128, 25)
     assert stage.keepalive(train)
     assert (train.at, train.size, train.count, train.last) == (128, 0, 1, 0)
     counts[Count.DATAGRAMS] += 1
     assert not stage.keepalive(train)
-    assert not PlainSeal(counts, 0, 0).keepalive(train)
+    assert not PlainSeal(counts, Path(slots(), 0), 0, 0).keepalive(train)
 
 
 def test_keepalives_are_due_at_once_and_then_after_silence() -> None:

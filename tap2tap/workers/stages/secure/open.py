@@ -8,9 +8,8 @@ from tap2tap import clock
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_raw
 from tap2tap.memory import Memory, Private
-from tap2tap.protocols.secure.control import LONGEST
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE
-from tap2tap.protocols.secure.mailbox import Order, Task, WorkerEnd
+from tap2tap.protocols.secure.mailbox import MOST, Order, Task, WorkerEnd
 from tap2tap.protocols.secure.wire import (
     HEADER_LENGTH,
     OVERHEAD,
@@ -163,7 +162,7 @@ class SecureOpen:
         if length != NOTHING:
             self._note(session, session.window.next > before, source)
             self._counts[CONTROL] += 1
-            counter, text = self._arena.load32le(at + 4), self._arena.take(at + HEADER_LENGTH, min(length, LONGEST))
+            counter, text = self._arena.load32le(at + 4), self._arena.take(at + HEADER_LENGTH, min(length, MOST))
             if text and not self._channel.control(session.index, counter, length + OVERHEAD, text, from_raw(source)):
                 self._counts[NO_BUFFERS] += 1
 
