@@ -9,6 +9,7 @@ from tap2tap.demo.lab import Host, Lab, wait_for
 from tap2tap.endpoint import Endpoint, open_socket
 from tap2tap.supervisor import route
 from tests.support import frames
+from tests.support.secured import secured
 from tests.support.traffic import Wire, bulk
 from tests.support.tunnel import LEFT, LEFT6, RIGHT, RIGHT6, Tunnel, joined, ping
 
@@ -55,6 +56,23 @@ def test_by_default_nothing_goes_in_fragments(lab: Lab, version: int) -> None:
             assert not end.worker("outbound")["parts"]
 
 
+@UNDERLAYS
+def test_with_a_key_frames_of_1500_bytes_pass_any_path_without_fragments(
+    lab: Lab, tmp_path: Path, version: int
+) -> None:
+    lab.set_underlay_mtu(1400)
+    with secured(lab.left, lab.right, tmp_path, remote=far_end(lab, version)) as (client, server):
+        assert client.stats()["mtu"] == server.stats()["mtu"] == 1500
+        assert ping(lab.left, RIGHT, *largest(1500))
+        bulk(lab.left, lab.right, RIGHT, RIGHT6, size=1 << 18)
+        bulk(lab.right, lab.left, LEFT, LEFT6, size=1 << 18)
+        assert not fragments(lab.left, lab.right)
+        for end in (client, server):
+            assert end.worker("outbound")["parts"]
+            wait_for(lambda end=end: end.stats()["path_mtu"] == 1400, what="path")  # type: ignore[misc]
+            wait_for(lambda end=end: end.stats()["session"]["peer_mtu"] == 1500, what="news")  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(("options", "mtu"), [([], 1438), (["--bind", "10.213.0.1"], 1458), (["--bind", "::"], 1438)])
 def test_a_server_has_the_mtu_that_fits_whoever_can_call(lab: Lab, options: list[str], mtu: int) -> None:
     assert lab.left.ipv4 == "10.213.0.1"
@@ -65,6 +83,9 @@ def test_a_server_has_the_mtu_that_fits_whoever_can_call(lab: Lab, options: list
 @UNDERLAYS
 def test_frames_in_fragments_arrive_and_are_told_once_with_the_mtu_that_fits(lab: Lab, version: int) -> None:
     with joined(lab.left, lab.right, "--mtu", "1500", remote=far_end(lab, version)) as (client, server):
+        bulk(lab.left, lab.right, RIGHT, RIGHT6, size=1 << 18)
+        bulk(lab.right, lab.left, LEFT, LEFT6, size=1 << 18)
+        assert not fragments(lab.left, lab.right)  # TCP never pays
         assert not client.said(LINE)
         assert ping(lab.left, RIGHT, *largest(1500))
         assert fragments(lab.left)
