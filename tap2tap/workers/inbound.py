@@ -12,7 +12,7 @@ from tap2tap.workers.offload.join import SCRATCH, Joiner
 from tap2tap.workers.path import Path
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.receive import Receiver
-from tap2tap.workers.stages import opener
+from tap2tap.workers.stages import PARTS_AREA, opener
 from tap2tap.workers.tap import Tap
 from tap2tap.workers.train import Train
 from tap2tap.workers.udp import AREA
@@ -28,9 +28,9 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     `channel` is the link's, for the protocols that have one; it stays the caller's.
     """
     counts = cable.memory.inbound
-    arena = Arena(AREA + SCRATCH)
+    arena = Arena(AREA + SCRATCH + PARTS_AREA)
     receiver = Receiver(cable.sock, arena, 0)
-    stage = opener(cable, arena, channel)
+    stage = opener(cable, arena, AREA + SCRATCH, channel)
     joiner = Joiner(arena, AREA, cable.join_udp) if cable.offload else None
     path = Path(cable.memory.slots, OVERHEAD if channel else 0)
     clamp = Clamp(arena, counts, path) if cable.clamp else None

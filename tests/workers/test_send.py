@@ -202,7 +202,7 @@ def test_without_trains_every_datagram_is_sent_by_itself() -> None:
         counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         sent = [bytes((number,)) * (100 if number < 99 else 7) for number in range(100)]  # more than one call takes
         sockaddr = endpoint.from_sockaddr(peer.getsockname()).raw(sock.family)
-        Sender(sock, arena, counts, segment=False).send(lay(arena, sent), sockaddr)
+        Sender(sock, arena, counts, False, lambda _: None).send(lay(arena, sent), sockaddr)
         peer.settimeout(10)
         assert [peer.recv(1 << 16) for _ in sent] == sent
         assert counts[Count.FALLBACKS] == 0

@@ -38,6 +38,63 @@ SAME_AGE: Final = 20.0  # between the handshakes of two sessions that may have c
 DEAD_INTERVALS: Final = 2.5  # keepalive intervals, and
 DEAD_GRACE: Final = 5.0  # so much more, without a sound: two keepalives are lost, so the peer is gone
 
+# 3.4 Path MTU
+
+BASE_MTU: Final = 1280  # of IP: what every path is taken to carry, until it proves otherwise
+LEAST_MTU: Final = 576  # of IPv4: for paths that do not
+COMMON_MTUS: Final = (1500, 1492, 1400, 1480, 1472, 1460, 1450, 1440, 1420, 1300, 1280, 576, 9000)
+FIRST_PROBES: Final = 3  # of these are tried at once
+PROBE_TRIES: Final = 3  # unanswered, and a size has failed
+PROBES_PER_SECOND: Final = 3.0
+PROBE_BURST: Final = 3
+PROBE_PATIENCE: Final = 3.0  # for the answer to the last try of a size that ought to pass
+SEARCH_AGAIN_SOON: Final = (15.0, 60.0)  # after a search that ended: its probes may have been lost by chance
+CHECK_INTERVAL: Final = 2.0  # from one check of the present size to the next
+DEAD_PATH_PAUSE: Final = 10.0  # while nothing at all is answered
+
+# 3.5 Reports
+
+REPORT_INTERVAL: Final = 1.0
+REPORT_BYTES: Final = 8000  # of frames, both ways, to a report of 80 bytes: 1 %
+REPORT_OVERDUE: Final = 1.25  # since the last report, and frames enough for one
+ROUND_TRIP_MOST: Final = 60.0  # whatever says more is wrong
+ROUND_TRIP_SHARE: Final = 1 / 8  # of a new sample (RFC 6298)
+JITTER_SHARE: Final = 1 / 16  # of a new sample (RFC 3550)
+LOSS_SHARE: Final = 1 / 4  # of a new report, at the least
+
+# 3.6 Trains that vanish
+
+FEW_DATAGRAMS: Final = 8  # fewer tell nothing
+BAD_REPORTS: Final = 2  # in a row: one may be an outage
+HEAVY_LOSS: Final = 1 / 2  # of what went in trains
+SOME_LOSS: Final = 1 / 20  # of what went in trains
+LOSS_FALLS_TO: Final = 1 / 3  # of what it was: then it was the trains
+SINGLE_LOSS_MOST: Final = 1 / 10  # with more, the path is bad for single datagrams, too
+MORE_ARRIVES: Final = 2.0  # times as many datagrams a second: then they were worth it
+TRAINS_PAUSE: Final = 60.0  # without trains, when they were seen to vanish; doubled up to
+TRAINS_PAUSE_MOST: Final = 600.0
+SUSPECTED_PAUSE: Final = 10.0  # without trains, when that is likely
+EXPERIMENT_INTERVAL: Final = 60.0  # after an experiment that found nothing
+
+# 3.7 Moves and path checks
+
+MOVE_LIMIT: Final = 256 << 10  # bytes to addresses that have not answered, while REFUSED lasts
+LEAST_ALLOWANCE: Final = 1 << 10  # bytes: an address that would get less is not followed
+CHECK_DELAYS: Final = (0.5, 0.5, 1.0)  # from one try of a path check to the next, and to the end
+REFUSED: Final = 20.0  # an address that did not answer is not followed for so long
+ANSWERS_PER_SECOND: Final = 10  # to probes and path checks
+CHECK_AGAIN: Final = 86_400.0  # an address that has answered is checked again, by the first session after so long
+
+# 3.8 Goodbye
+
+GOODBYES: Final = 2
+GOODBYE_WAIT: Final = 1.0  # from the peer's goodbye to the first attempt at a handshake
+
+# 3.9 Calling back
+
+CALLS_BACK: Final = 6  # initiations
+REMEMBER_INTERVAL: Final = 60.0  # where the peer is, is written down no more often
+
 # 5. Attackers
 
 REMEMBERED: Final = 1024  # initiations, of each kind: more than a peer can make while a cookie lives
@@ -69,3 +126,5 @@ class Timers:
     passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
     give_up: float = 20.0  # handshakes go unanswered: the peer is down
     poll: float = 2.0  # `tick` is wanted this often while there is a session, to look at the traffic
+    # 3.4 Path MTU
+    search_again: float = 600.0  # upwards

@@ -12,6 +12,7 @@ from typing import Final
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, Action, CloseReceive, OpenReceive, StopSending, UseForSending
+from tap2tap.protocols.secure.control import Goodbye, pack
 from tap2tap.protocols.secure.handshake import SessionKeys
 from tap2tap.protocols.secure.limits import (
     CONTROL_COUNTERS,
@@ -23,7 +24,7 @@ from tap2tap.protocols.secure.limits import (
     SAME_AGE,
     Timers,
 )
-from tap2tap.protocols.secure.sealing import keepalive
+from tap2tap.protocols.secure.sealing import control, keepalive
 from tap2tap.protocols.secure.states import SESSION, UNPROVED, SessionEvent, SessionState
 from tap2tap.protocols.secure.wire import Cipher
 
@@ -46,12 +47,14 @@ class Session:
     initiator: bool
     peer_keepalive: int
     established: float  # when the handshake was, for this end
+    peer_mtu: int = 0  # of the far tap; 0: not known
+    control: bool = False  # both ends take parts and control datagrams on it
     state: SessionState = SessionState.NEW
     target: Endpoint | None = None  # where the initiation went, and the proofs go; the initiator's alone
     rekey_at: float = FOREVER
     next_proof: float = FOREVER
     _proofs: int = 0
-    _control: int = 0  # the next counter below CONTROL_COUNTERS
+    _own: int = 0  # the next counter below CONTROL_COUNTERS
 
     def advance(self, event: SessionEvent) -> None:
         """Go to the state that follows."""
@@ -64,11 +67,18 @@ class Session:
 
     def control_keepalive(self) -> bytes | None:
         """Seal a keepalive with one of the link's own counters; None when they are used up."""
-        if self._control >= CONTROL_COUNTERS:
-            return None
-        counter = self._control
-        self._control += 1  # before sealing: a counter is never used twice, whatever happens next
-        return keepalive(self.cipher, self.keys.send, self.peer_index, counter)
+        counter = self.take_counter()
+        return None if counter is None else keepalive(self.cipher, self.keys.send, self.peer_index, counter)
+
+    def take_counter(self) -> int | None:
+        """Return the next of the link's own counters, which is never used twice, whatever happens next; None: no more."""
+        counter = self._own
+        self._own = min(counter + 1, CONTROL_COUNTERS)
+        return counter if counter < CONTROL_COUNTERS else None
+
+    def goodbye(self, counter: int) -> bytes:
+        """Seal a goodbye; the caller owns `counter`."""
+        return control(self.cipher, self.keys.send, self.peer_index, counter, pack(Goodbye()))
 
     def make_proof(self, now: float) -> bytes | None:
         """Seal the next proof, if the session still needs one, and set the time of the one after it."""
@@ -131,8 +141,9 @@ class Sessions:
             current.advance(SessionEvent.REPLACED)
             self.replaced += 1
         session.advance(SessionEvent.PROOF)
+        until = self._stop_at(session)
         return [
-            UseForSending(session.peer_index, session.cipher, session.keys.send, until=self._stop_at(session)),
+            UseForSending(session.peer_index, session.cipher, session.keys.send, until=until, parts=session.control),
             *self._make_room(SessionState.PROVED),
         ]
 
@@ -145,6 +156,14 @@ class Sessions:
             todo.append(StopSending())
         over = [session for session in self if now >= self._end(session)]
         todo += [self._close(one, SessionEvent.TOO_OLD if one.proved else SessionEvent.NOT_PROVED) for one in over]
+        return todo
+
+    def leave(self, session: Session) -> list[Action]:
+        """The peer said goodbye on it: forget it and all older ones. A newer one may belong to the peer's next life."""
+        todo: list[Action] = []
+        for one in [each for each in self if each.established <= session.established]:
+            todo += [StopSending()] if one.state is SessionState.CURRENT else []
+            todo.append(self._close(one, SessionEvent.GOODBYE))
         return todo
 
     def deadline(self) -> float:

@@ -1,0 +1,185 @@
+"""Reports: what an end tells the other about what came in, and what it learns from those of the other
+(docs/protocol.md, 3.5): round trip, jitter, loss both ways.
+
+A report is about one session, the one that both ends send on, and its counts are sums since that began: a report that
+is lost costs nothing. Stamps are microseconds since then, modulo 2^32, and are compared that way. What a report says
+that cannot be is ignored. Pure: no clock, no I/O.
+"""
+
+from typing import NamedTuple
+
+from tap2tap.protocols.secure.actions import NEVER, Received, Traffic
+from tap2tap.protocols.secure.control import Report
+from tap2tap.protocols.secure.limits import (
+    CONTROL_COUNTERS,
+    JITTER_SHARE,
+    LOSS_SHARE,
+    REPORT_BYTES,
+    REPORT_INTERVAL,
+    REPORT_OVERDUE,
+    ROUND_TRIP_MOST,
+    ROUND_TRIP_SHARE,
+)
+
+_MODULUS = 1 << 32
+_SECOND = 1_000_000
+
+
+class Interval(NamedTuple):
+    """What became of the datagrams with counters from `start` to before `end`, as the peer says."""
+
+    start: int
+    end: int
+    lost: int
+    in_trains: int  # of those that were sent meanwhile: went in trains of several
+    seconds: float  # since the interval before, a REPORT_INTERVAL at most
+    next_counter: int  # what was sent by the time that this is known
+    guessed: bool = False  # no report says so, but there is none
+
+    @property
+    def sent(self) -> int:
+        """How many there were."""
+        return self.end - self.start
+
+
+class Loss:
+    """A share of datagrams that were lost, lately: of old ones count ever less."""
+
+    def __init__(self) -> None:
+        self._sent, self._lost = 0.0, 0.0
+
+    def add(self, sent: int, lost: int) -> None:
+        """Take what became of some more."""
+        self._sent = self._sent * (1 - LOSS_SHARE) + sent
+        self._lost = self._lost * (1 - LOSS_SHARE) + lost
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self._lost / self._sent if self._sent else 0.0
+
+
+class Reports:
+    """Call `begin` for each session that is sent on, `look` once a second while there is traffic."""
+
+    def __init__(self) -> None:
+        self.round_trip = 0.0  # seconds; 0: not known
+        self.jitter = 0.0
+        self._loss_out, self._loss_in = Loss(), Loss()
+        self._began = NEVER
+        self._forget()
+
+    @property
+    def loss_out(self) -> float:
+        """Of the datagrams to the peer, 0 to 1."""
+        return self._loss_out.share
+
+    @property
+    def loss_in(self) -> float:
+        """Of the datagrams from the peer, 0 to 1."""
+        return self._loss_in.share
+
+    def begin(self, now: float) -> None:
+        """Another session is sent on from now on: counts and stamps begin anew, what was learned stays."""
+        self._began = now
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sent_at, self._sent_bytes = NEVER, -1  # our last report; -1: not known yet
+        self._told = Received(0, CONTROL_COUNTERS, 0, 0)  # what it said
+        self._heard_at, self._heard_bytes, self._heard_trains = NEVER, -1, -1  # the peer's last one
+        self._newest, self._accepted = CONTROL_COUNTERS - 1, 0  # what it said
+        self._echo, self._echo_at = 0, NEVER
+        self._transit: int | None = None  # of the last report, the difference of the clocks included
+
+    def look(self, now: float, traffic: Traffic) -> Report | None:
+        """Return the report that is to be sent now, if any."""
+        self._see(traffic)
+        received = traffic.received
+        if received is None or traffic.last_frame_heard <= self._sent_at or now < self._sent_at + REPORT_INTERVAL:
+            return None
+        if traffic.last_frame_heard <= self._began or received.next_counter <= CONTROL_COUNTERS:
+            return None
+        came = max(0, received.next_counter - self._told.next_counter)
+        lost = min(came, max(0, came - (received.accepted - self._told.accepted)))
+        size = traffic.bytes - self._sent_bytes
+        if size * came < REPORT_BYTES * (came - lost):  # those that were lost count with the average size of the others
+            return None
+        self._loss_in.add(came, lost)
+        self._sent_at, self._sent_bytes, self._told = now, traffic.bytes, received
+        held = round((now - self._echo_at) * _SECOND) if self._echo else 0
+        stamp = self._stamp(now) or 1  # 0 is none
+        return Report(
+            received.next_counter - 1, received.accepted, received.late, stamp, self._echo, min(held, _MODULUS - 1)
+        )
+
+    def heard(self, now: float, report: Report, traffic: Traffic) -> Interval | None:
+        """Take a report of the peer on this session; `traffic` as of now, or later than the report came.
+
+        None for one that tells nothing about what was sent: it was overtaken, is the same, or cannot be.
+        """
+        self._see(traffic)
+        sent, accepted = report.newest - self._newest, report.accepted - self._accepted
+        possible = report.late <= report.accepted <= report.newest - CONTROL_COUNTERS + 1
+        if not possible or report.newest >= traffic.next_counter or sent < 0 or accepted < 0:
+            return None
+        self._measure(now, report)
+        lost = min(sent, max(0, sent - accepted))
+        interval = Interval(
+            self._newest + 1,
+            report.newest + 1,
+            lost,
+            traffic.in_trains - self._heard_trains,
+            min(REPORT_INTERVAL, now - max(self._heard_at, self._began)),
+            traffic.next_counter,
+        )
+        self._hear(now, traffic)
+        self._newest, self._accepted = report.newest, report.accepted
+        if sent == 0:
+            return None
+        self._loss_out.add(sent, lost)
+        return interval
+
+    def overdue(self, now: float, traffic: Traffic) -> Interval | None:
+        """Return what was sent since the last report, as if all were lost, when there ought to be another by now.
+
+        Call it after `look`, with the same traffic. It says so again after as long, if there is still none.
+        """
+        since = max(self._heard_at, self._began)
+        if now < since + REPORT_OVERDUE or traffic.last_frame_sent <= since or traffic.next_counter <= self._newest + 1:
+            return None
+        if traffic.bytes - self._heard_bytes < REPORT_BYTES:
+            return None
+        sent = traffic.next_counter - self._newest - 1
+        in_trains = traffic.in_trains - self._heard_trains
+        self._hear(now, traffic)
+        return Interval(
+            self._newest + 1, traffic.next_counter, sent, in_trains, REPORT_INTERVAL, traffic.next_counter, guessed=True
+        )
+
+    def _see(self, traffic: Traffic) -> None:
+        """Before the first report of a session everything counts from the first look."""
+        if self._sent_bytes < 0:
+            self._sent_bytes = self._heard_bytes = traffic.bytes
+            self._heard_trains = traffic.in_trains
+
+    def _hear(self, now: float, traffic: Traffic) -> None:
+        self._heard_at, self._heard_bytes, self._heard_trains = now, traffic.bytes, traffic.in_trains
+
+    def _stamp(self, now: float) -> int:
+        return round((now - self._began) * _SECOND) % _MODULUS
+
+    def _measure(self, now: float, report: Report) -> None:
+        """Round trip and jitter, if the stamps can be true."""
+        elapsed = (self._stamp(now) - report.echo) % _MODULUS
+        trip = (elapsed - report.held) / _SECOND
+        if report.echo and 0 <= trip <= ROUND_TRIP_MOST and elapsed <= (now - self._began) * _SECOND:
+            self.round_trip += (trip - self.round_trip) * (ROUND_TRIP_SHARE if self.round_trip else 1)
+        if not report.stamp:
+            return
+        transit = (self._stamp(now) - report.stamp) % _MODULUS
+        if self._transit is not None:
+            change = (transit - self._transit + _MODULUS // 2) % _MODULUS - _MODULUS // 2
+            if abs(change) <= ROUND_TRIP_MOST * _SECOND:
+                self.jitter += (abs(change) / _SECOND - self.jitter) * JITTER_SHARE
+        self._transit, self._echo, self._echo_at = transit, report.stamp, now

@@ -1,0 +1,150 @@
+"""Trains that vanish: whether what goes in trains of datagrams (UDP_SEGMENT) arrives (docs/protocol.md, 3.6).
+
+Some kernels, hypervisors and drivers lose trains, or long ones, in silence, and pass single datagrams. A congested path
+loses both, and an outage loses everything for once. So there is an experiment: after two reports in a row that show
+such loss datagrams go one by one, until as many have been reported on, and loss must have fallen by that. Pure: no
+clock, no I/O.
+"""
+
+from dataclasses import dataclass
+
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, Note, SendTrains
+from tap2tap.protocols.secure.limits import (
+    BAD_REPORTS,
+    EXPERIMENT_INTERVAL,
+    FEW_DATAGRAMS,
+    HEAVY_LOSS,
+    LOSS_FALLS_TO,
+    MORE_ARRIVES,
+    SINGLE_LOSS_MOST,
+    SOME_LOSS,
+    SUSPECTED_PAUSE,
+    TRAINS_PAUSE,
+    TRAINS_PAUSE_MOST,
+)
+from tap2tap.protocols.secure.reports import Interval
+
+VANISH = (
+    "something below loses trains of datagrams (UDP_SEGMENT), sending one by one for a while:"
+    " --no-segmentation does so for good"
+)
+
+
+@dataclass
+class _Account:
+    """What became of some datagrams."""
+
+    sent: int = 0
+    lost: int = 0
+    in_trains: int = 0
+    seconds: float = 0.0
+
+    def add(self, sent: int, lost: int, in_trains: int, seconds: float) -> None:
+        self.sent += sent
+        self.lost += lost
+        self.in_trains += in_trains
+        self.seconds += seconds
+
+    @property
+    def loss(self) -> float:
+        return self.lost / self.sent if self.sent else 0.0
+
+    @property
+    def arrived_a_second(self) -> float:
+        return (self.sent - self.lost) / self.seconds if self.seconds else 0.0
+
+
+class Segmentation:
+    """Takes what the peer reports, and says whether trains may be sent.
+
+    `on`: they may. `due`: when `tick` is needed, as they are to be tried again.
+    """
+
+    def __init__(self) -> None:
+        self.on = True
+        self.due = FOREVER
+        self._next_experiment = NEVER
+        self._switched = 0  # the counter from which on datagrams go one by one
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pause = TRAINS_PAUSE
+        self._suspected, self._confirmed = False, False  # trains seem to vanish; they do, and people know
+        self._use_trains()
+
+    def _use_trains(self) -> None:
+        self.on, self.due = True, FOREVER
+        self._recent = _Account()  # of the reports that together tell something
+        self._bad, self._good = 0, 0  # of those, in a row
+        self._trains, self._singly = _Account(), _Account()  # of the bad ones; of the experiment
+        self._heavy = True  # all of the bad ones, and none is a guess
+
+    def rekeyed(self) -> None:
+        """The datagrams of another session are counted from now on, of which none went before."""
+        self._switched = 0
+
+    def path_changed(self) -> list[Action]:
+        """The peer has moved, or the path MTU has fallen: what was lost, was lost for that."""
+        before = self.on
+        self._forget()
+        return [] if before else [SendTrains(True)]
+
+    def tick(self, now: float) -> list[Action]:
+        """Try trains again, when it is time."""
+        if now < self.due:
+            return []
+        self._use_trains()
+        return [SendTrains(True)]
+
+    def reported(self, now: float, interval: Interval) -> list[Action]:
+        """Take a report of the peer, or that there is none."""
+        if self.on:
+            return self._judge_trains(now, interval)
+        return self._judge_experiment(now, interval) if self.due == FOREVER else []
+
+    def _judge_trains(self, now: float, interval: Interval) -> list[Action]:
+        recent = self._recent
+        recent.add(interval.sent, interval.lost, interval.in_trains, interval.seconds)
+        self._heavy = self._heavy and not interval.guessed
+        if recent.in_trains < FEW_DATAGRAMS:
+            return []
+        self._recent = _Account()
+        share = min(recent.lost, recent.in_trains) / recent.in_trains
+        if share < HEAVY_LOSS and (share < SOME_LOSS or recent.lost < FEW_DATAGRAMS):
+            self._bad, self._trains, self._heavy = 0, _Account(), True
+            self._good += 1
+            if self._good >= BAD_REPORTS:
+                self._suspected, self._confirmed, self._pause = False, False, TRAINS_PAUSE
+            return []
+        self._good = 0
+        self._bad += 1
+        self._heavy = self._heavy and share >= HEAVY_LOSS
+        self._trains.add(recent.sent, recent.lost, recent.in_trains, recent.seconds)
+        tried_again = self._suspected or self._confirmed
+        if self._bad < (1 if self._confirmed else BAD_REPORTS) or (now < self._next_experiment and not tried_again):
+            return []
+        self.on, self._switched = False, interval.next_counter
+        self._next_experiment = now + EXPERIMENT_INTERVAL
+        return [SendTrains(False)]
+
+    def _judge_experiment(self, now: float, interval: Interval) -> list[Action]:
+        before = max(0, self._switched - interval.start)  # these may have gone in trains
+        if interval.guessed or before * 4 > interval.sent:
+            return []
+        trains, singly = self._trains, self._singly
+        singly.add(interval.sent - before, max(0, interval.lost - before), 0, interval.seconds)
+        if singly.sent < max(FEW_DATAGRAMS, trains.sent) and singly.lost < trains.lost:
+            return []
+        calm = singly.loss < min(SINGLE_LOSS_MOST, trains.loss * LOSS_FALLS_TO)
+        more = singly.arrived_a_second >= trains.arrived_a_second * MORE_ARRIVES
+        if not calm or not (self._heavy or more):
+            self._forget()
+            return [SendTrains(True)]
+        if not self._heavy and not self._suspected:  # as when a new flow has found its pace meanwhile
+            self._suspected = True
+            self.due = now + SUSPECTED_PAUSE
+            return []
+        self.due = now + self._pause
+        self._pause = min(2 * self._pause, TRAINS_PAUSE_MOST)
+        known, self._confirmed, self._suspected = self._confirmed, True, True
+        return [] if known else [Note(VANISH)]
