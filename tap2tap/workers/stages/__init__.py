@@ -10,12 +10,8 @@ from typing import Protocol
 from tap2tap.counters import Link, Slot
 from tap2tap.protocols.secure.mailbox import Order, WorkerEnd
 from tap2tap.workers.arena import Arena
-<<<<<<< HEAD
-from tap2tap.workers.stages.lengths import LengthFilter
-=======
 from tap2tap.workers.path import Path
-from tap2tap.workers.stages.lengths import LengthFilter, longest_frame
->>>>>>> plain
+from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import PeerFilter
 from tap2tap.workers.stages.plain import PlainOpen, PlainSeal
 from tap2tap.workers.stages.secure.open import SecureOpen

@@ -15,12 +15,8 @@ cdef class PlainSeal:
     cdef Path _path
     cdef Py_ssize_t _room
 
-<<<<<<< HEAD
-    cpdef bint seal(self, Train frames, Train train) except -1
-=======
     @cython.locals(room=Py_ssize_t)
-    cpdef bint seal(self, Train train) except -1
->>>>>>> plain
+    cpdef bint seal(self, Train frames, Train train) except -1
     cpdef bint keepalive(self, Train train) except -1
     cpdef bint control(self, Train train) except -1
     cpdef too_long(self, Py_ssize_t size)

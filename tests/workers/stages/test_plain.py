@@ -123,7 +123,9 @@ def test_frames_that_go_in_ip_fragments_are_counted(size: int, count: int, last:
     shared.slots[Slot.PATH] = path
     last = size if count == 1 else min(size, last)
     train.at, train.size, train.step, train.count, train.last = 64, size, size, count, last
-    assert PlainSeal(shared.outbound, Path(shared.slots, 0), 0, 25).seal(train)
+    assert PlainSeal(shared.outbound, Path(shared.slots, 0), 0, 25).seal(train, sent := Train())
+    assert sent.count == count
+    train.count = count
     lengths = [train.size_of(number) for number in range(count)]
     assert shared.outbound[Count.PARTS] == sum(length > path > 0 for length in lengths)  # 0: nobody knows the path
 
