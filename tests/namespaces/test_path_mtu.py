@@ -1,4 +1,4 @@
-"""The path MTU of a secure tunnel is found though nobody tells: narrow paths, shrinking ones, and devices of this host."""
+"""The path MTU of a secure tunnel is found though nobody tells: a narrow path, one that shrinks, a small device."""
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """A clean end says goodbye, and the far end knows at once; what comes too late, or from a crash, is none."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_the_far_end_is_unplugged_at_once(lab: Lab, tmp_path: Path, leaves: str,
         with load((lab.left, RIGHT), (lab.right, LEFT)):
             assert leaving.stop(number) == 0
         wait_for(lambda: not plugged_in(host), SOON, f"end of the carrier: {staying.log}")
-        staying.wait_said("peer is down reason='said goodbye'")
+        staying.wait_said("peer is down reason='it said goodbye'")
         wait_for(lambda: ("peer-down", f"{gone.ipv4}:1234", "tap0") in diary.entries, SOON, "hook")
         assert staying.stats()["session"]["cipher"] is None
         sent = wire_.stop()
@@ -70,18 +71,21 @@ def last_of(datagrams: list[Datagram], source: tuple[str, int]) -> list[Datagram
 
 def test_it_comes_before_the_down_hook_and_after_the_workers(lab: Lab, tmp_path: Path) -> None:
     home, vps = make_keys(tmp_path)
-    marker = tmp_path / "down"
-    down = script(tmp_path / "hook", f"ps -e -o comm= | grep -cx 'outbound:tap9' > {marker}; sleep 2")
+    left, gate = tmp_path / "left", tmp_path / "gate"
+    os.mkfifo(gate)
+    down = script(tmp_path / "hook", f"ps -o comm= --ppid $TAP2TAP_PID > {left}; read line < {gate}")
     with (
-        secure(lab.right, vps, "--down", down, interface="tap9") as server,
+        secure(lab.right, vps, "--down", down) as server,
         secure(lab.left, home, "--remote", lab.right.ipv4) as client,
     ):
         wait_up(client, server)
+        before = {child.name() for child in server.descendants()}
+        assert {"outbound:tap0", "inbound:tap0"} < before
         server.process.terminate()
-        client.wait_said("peer is down reason='said goodbye'", SOON)
-        assert server.process.poll() is None
-        assert server.stop() == 0
-        assert marker.read_text().strip() == "0"
+        client.wait_said("peer is down reason='it said goodbye'", SOON)
+        gate.write_text("\n")  # not before the hook reads
+        assert server.wait() == 0
+        assert not {"outbound:tap0", "inbound:tap0"} & {*left.read_text().split()}
 
 
 def test_one_that_was_held_back_does_nothing_to_the_next_life(road: Lab, tmp_path: Path) -> None:
