@@ -17,6 +17,10 @@ CONTROL_COUNTERS: Final = 16  # counters below are the link's, for proofs and co
 REJECT_AFTER_MESSAGES: Final = 2**31  # counters from here on are never sent and never accepted
 WINDOW: Final = 8192  # counters that a receiver remembers; a 64-segment train of late datagrams is far from its edge
 
+# 2.7 Control datagrams
+
+ANSWERS_PER_SECOND: Final = 10  # to probes and path checks
+
 # 3. Sessions
 
 PROOF_DELAYS: Final = (0.1, 0.4, 1.5)  # from proof to proof, in case one is lost or came too early
@@ -82,7 +86,6 @@ MOVE_LIMIT: Final = 256 << 10  # bytes to addresses that have not answered, whil
 LEAST_ALLOWANCE: Final = 1 << 10  # bytes: an address that would get less is not followed
 CHECK_DELAYS: Final = (0.5, 0.5, 1.0)  # from one try of a path check to the next, and to the end
 REFUSED: Final = 20.0  # an address that did not answer is not followed for so long
-ANSWERS_PER_SECOND: Final = 10  # to probes and path checks
 CHECK_AGAIN: Final = 86_400.0  # an address that has answered is checked again, by the first session after so long
 
 # 3.8 Goodbye
