@@ -200,6 +200,17 @@ def test_our_answers_are_theirs_to_find_the_path_mtu_with() -> None:
         pair.end.told.clear()
 
 
+def test_there_are_ten_answers_a_second_at_most() -> None:
+    pair = joined()
+    pair.end.told.clear()
+    pair.network.every(0.01, 3, lambda: pair.end.tell(bytes([1]) + bytes(1000)))
+    pair.network.every(0.01, 3, lambda: pair.end.tell(b"\5\0\0\0a token!"))
+    for second in range(1, 4):
+        pair.network.run(1)
+        assert len([text for text in pair.end.told if text[0] in (2, 6)]) == 10 * second
+    assert pair.works()
+
+
 def test_a_path_check_is_answered_and_so_is_ours() -> None:
     pair = joined()
     assert pair.host.remembered == VPS  # as the first one was answered

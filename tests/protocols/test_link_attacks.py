@@ -4,11 +4,23 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
+
 from tap2tap.keys import CableKeys
 from tap2tap.protocols.secure import wire
-from tap2tap.protocols.secure.actions import CloseReceive, OpenReceive, PeerMoved, Send, Traffic, UseForSending
-from tap2tap.protocols.secure.handshake import Identity
+from tap2tap.protocols.secure.actions import (
+    CloseReceive,
+    OpenReceive,
+    PeerMoved,
+    Send,
+    SendControl,
+    Traffic,
+    UseForSending,
+)
+from tap2tap.protocols.secure.control import Goodbye, PathCheck, Probe, pack
+from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, Identity, Initiation, Offer
 from tap2tap.protocols.secure.link import Link
+from tap2tap.protocols.secure.mailbox import Received
 from tests.support.simulated import ELSEWHERE, HOME, VPS, Host, make_keys, recordings
 from tests.support.simulated_cable import Cable, both, notes
 from tests.support.simulated_network import DELAY, Fate, Network
@@ -233,3 +245,24 @@ def test_a_data_datagram_given_to_the_link_is_ignored() -> None:
     assert link.received(6.0, b"", HOME) == []
     assert link.proved(6.0, 77, HOME, newest=True) == []
     assert link.tick(7.0, Traffic()) == []
+
+
+# Control datagrams.
+
+
+@pytest.mark.parametrize("features", [0, FEATURE_CONTROL])
+def test_on_a_session_that_is_not_proved_or_has_no_such_feature_nothing_is_answered(features: int) -> None:
+    home, vps = make_keys()
+    link = Link(vps, remote=None, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    initiation = Initiation(Identity(home), Offer(7, True, 0, 1500, features), ephemeral=os.urandom(32))
+    opened = link.received(1.0, initiation.datagram, HOME)
+    (index,) = (action.index for action in opened if isinstance(action, OpenReceive))
+    questions = [pack(Probe()) + bytes(1000), pack(PathCheck(b"a token!")), pack(Goodbye())]
+    for text in questions:
+        assert link.control(2.0, Received(index, 20, wire.OVERHEAD + len(text), text[:28], HOME)) == []
+    actions = link.proved(3.0, index, HOME, newest=True)
+    assert any(isinstance(action, SendControl) for action in actions) == bool(features)
+    for text in questions:
+        actions = link.control(4.0, Received(index, 20, wire.OVERHEAD + len(text), text[:28], HOME))
+        assert bool(actions) == bool(features)
+    assert link.control(4.0, Received(index + 1, 20, 28, pack(Goodbye()), HOME)) == []

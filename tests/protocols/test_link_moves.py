@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure import path_check, wire
-from tap2tap.protocols.secure.actions import PeerAt, PeerMoved, Remember
-from tap2tap.protocols.secure.limits import CHECK_DELAYS, MOVE_LIMIT, REFUSED
+from tap2tap.protocols.secure.actions import PathMtu, PeerAt, PeerMoved, Remember
+from tap2tap.protocols.secure.limits import CHECK_DELAYS, CONTROL_COUNTERS, MOVE_LIMIT, REFUSED
 from tap2tap.protocols.secure.path_check import PathChecker
+from tests.support.datagrams import take_apart
 from tests.support.simulated import ELSEWHERE, HOME, VPS, at
 from tests.support.simulated_cable import Cable, times
 from tests.support.simulated_network import DELAY, Fate, Policy
@@ -40,7 +41,7 @@ def sent_to(cable: Cable, endpoint: Endpoint, begin: int = 0) -> int:
 def test_a_forged_source_gets_256_kib_at_most(often: bool, home_speaks: bool) -> None:
     cable = Cable(home={"keepalive": 0})
     cable.network.run(5)
-    begin, moved = len(cable.network.wire), [False]
+    begin, moved, known = len(cable.network.wire), [False], cable.vps.actions(PathMtu)
 
     def race() -> bool:
         moved[0] = not moved[0]
@@ -56,6 +57,7 @@ def test_a_forged_source_gets_256_kib_at_most(often: bool, home_speaks: bool) ->
     assert cable.vps.actions(PeerMoved)
     assert 10_000 < sent_to(cable, VICTIM, begin) <= MOVE_LIMIT
     assert cable.vps.peer == cable.vps.link.status().endpoint == HOME
+    assert cable.vps.actions(PathMtu) == known  # it says nothing about the path that is known
     assert not [action for _, action in cable.vps.actions(Remember) if action == Remember(VICTIM)]
 
 
@@ -122,6 +124,20 @@ def test_a_peer_without_control_datagrams_is_followed_unasked() -> None:
     for number, where in enumerate((HOME, ELSEWHERE, HOME)):
         assert checker.follow(number, where, VPS, can_ask=False) == [PeerAt(where)]
     assert checker.due == float("inf")
+
+
+def test_a_move_provokes_no_confirmation() -> None:
+    """There are 16, which are for proofs."""
+    cable = Cable()
+    cable.network.run(5)
+    done = len(cable.network.wire)
+    for number in range(30):
+        cable.home.address = at("192.0.2.1", 5000 + number)
+        cable.home.send_frame()
+        cable.network.run(0.5)
+    sent = [take_apart(datagram) for datagram, source, _ in cable.network.wire[done:] if source == VPS]
+    assert min(counter for _, _, counter in sent) >= CONTROL_COUNTERS
+    assert cable.vps.link.status().endpoint == cable.home.address
 
 
 def test_where_the_peer_is_is_written_down_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
