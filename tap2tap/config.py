@@ -1,5 +1,6 @@
 """What one tunnel is to be: the options, checked."""
 
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -9,8 +10,8 @@ from tap2tap.numbers import whole_number
 from tap2tap.protocols.secure.wire import OVERHEAD
 
 PORT = 1234
-MTU = 1458  # of a 1500-byte path: less 14 (Ethernet), 20 (IPv4) and 8 (UDP)
-SECURE_MTU = MTU - OVERHEAD  # less the header and the tag of the secure protocol
+MTU = 1500  # with --key: that of the LANs which a cable joins, whatever the path
+PLAIN_MTU = {4: 1458, 6: 1438}  # without, by the version of IP: a path of 1500 less 14 (Ethernet), 20 or 40, 8 (UDP)
 NOBODY = 65534
 KEEPALIVE = 25  # seconds: below the shortest UDP timeout that home routers are known to have, 30
 
@@ -23,7 +24,8 @@ class Config:
     remote: tuple[str, int] | None = None  # host and port; None: server mode
     bind: str | None = None  # None: any address, IPv4 and IPv6
     port: int = PORT
-    mtu: int | None = None  # None: what suits a path of 1500 bytes
+    mtu: int | None = None  # None: MTU or PLAIN_MTU
+    mac: str | None = None  # of the tap, as `parse_mac` gives it; None: one of its own that stays
     key: str | None = None  # path of the key file; None: the plain protocol
     up: str | None = None
     down: str | None = None
@@ -42,15 +44,14 @@ class Config:
         """Bytes that the protocol adds to each frame."""
         return OVERHEAD if self.key else 0
 
-    @property
-    def tap_mtu(self) -> int:
-        """The MTU of the tap."""
-        return self.mtu or (SECURE_MTU if self.key else MTU)
+    def tap_mtu(self, version: int) -> int:
+        """The MTU of the tap; `version` is that of IP below, 6 where it may be either."""
+        return self.mtu or (MTU if self.key else PLAIN_MTU[version])
 
     @property
     def programs(self) -> dict[str, str]:
         """The hooks by event."""
-        peer = ("peer-up", "peer-down", "peer-moved")
+        peer = ("peer-up", "peer-down", "peer-moved", "path-mtu")
         wanted = {"up": self.up, "down": self.down, **dict.fromkeys(peer, self.on_peer)}
         return {event: program for event, program in wanted.items() if program}
 
@@ -93,3 +94,14 @@ def parse_cpus(text: str) -> tuple[int, int]:
     if out is None or into is None:
         raise UsageError(f"--cpus {text}: two CPU numbers, as in --cpus 1,2: the outbound worker's, the inbound one's")
     return out, into
+
+
+def parse_mac(text: str) -> str:
+    """Read the hardware address of a device, and return it with colons. Raises UsageError."""
+    digits = text.replace("-", ":").lower().split(":")
+    octets = [int(each, 16) for each in digits if re.fullmatch("[0-9a-f]{2}", each)]
+    if len(octets) != len(digits) or len(octets) != device.MAC_LENGTH:
+        raise UsageError(f"--mac {text}: six pairs of hexadecimal digits, as in --mac 02:00:00:00:00:01")
+    if octets[0] & device.MULTICAST or not any(octets):
+        raise UsageError(f"--mac {text}: no device may have this address: let the first pair be 02")
+    return ":".join(digits)

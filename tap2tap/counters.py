@@ -95,7 +95,7 @@ class Count:
     FALLBACKS = 10  # trains and super-frames that had to go piece by piece
     KEEPALIVES = 11  # sent by the outbound worker, received by the inbound one
     CONTROL = 12  # control datagrams of the secure protocol
-    PARTS = 13  # frames that went, or came, in parts
+    PARTS = 13  # frames that went, or came, in parts; in the plain protocol: that went in IP fragments
     LONG = 14  # outbound: frames longer than the far tap's MTU
     CLAMPED = 15  # TCP SYN segments whose MSS was lowered
     DROPPED = 16  # the first of one slot for each Drop, in its order

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 from tap2tap.abi import READ, WRITE, ioctl_number
@@ -39,18 +40,24 @@ NAME_MAX = 15  # IFNAMSIZ - 1
 ETHERNET_HEADER = 14
 VLAN_TAGS = 8  # two tags, as QinQ
 GSO_LEGACY_MAX_SIZE = 65536  # linux/netdevice.h
+MAC_LENGTH = 6  # ETH_ALEN
+MULTICAST = 0x01  # of the first byte of a hardware address: of a group, and so no device's own
 MIN_MTU = 68  # ETH_MIN_MTU
 MAX_MTU = 65507 - ETHERNET_HEADER - VLAN_TAGS  # what fits a UDP datagram over IPv4
 
+SIOCGIFHWADDR = 0x8927  # linux/sockios.h; a tap's descriptor knows it too
+
 _IFREQ = struct.Struct("16sH22x")
+_IFREQ_HWADDR = struct.Struct("16sH6s16x")
+_OURS = b"\xfe"
+_MACHINE_ID = Path("/etc/machine-id")
 
 
 class Tap(NamedTuple):
-    """An open tap device. `persistent` says that it outlives us; `fd` is non-blocking, the supervisor closes it."""
+    """An open tap device. `fd` is non-blocking, the supervisor closes it."""
 
     fd: int
     name: str
-    persistent: bool
 
 
 def check_name(name: str) -> None:
@@ -84,11 +91,10 @@ def open_tap(name: str | None) -> Tap:
             answer = _set_iff(fd, name, wanted | IFF_MULTI_QUEUE)  # made so by its administrator
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_LENGTH))
         real = answer[:16].split(b"\0", 1)[0].decode()
-        flags = _IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size)))[1]
     except OSError as error:
         os.close(fd)
         raise _refused(error, name) from error
-    return Tap(fd, real, bool(flags & IFF_PERSIST))
+    return Tap(fd, real)
 
 
 def _set_iff(fd: int, name: str | None, flags: int) -> bytes:
@@ -113,6 +119,37 @@ def _refused(error: OSError, name: str | None) -> StartError:
     return StartError(f"cannot make the tap device {name or ''}: {error.strerror}")
 
 
+def is_persistent(fd: int) -> bool:
+    """Whether a tap outlives us. Raises OSError."""
+    return bool(_IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size)))[1] & IFF_PERSIST)
+
+
+def name_and_mac(fd: int) -> tuple[str, bytes]:
+    """What a tap is called now, and its hardware address, in whatever network namespace it is. Raises OSError."""
+    name = _IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size)))[0]
+    mac = _IFREQ_HWADDR.unpack(fcntl.ioctl(fd, SIOCGIFHWADDR, bytes(_IFREQ_HWADDR.size)))[2]
+    return name.split(b"\0", 1)[0].decode(errors="replace"), mac
+
+
+def machine_id() -> bytes:
+    """What tells this machine from others, machine-id(5), never to be shown as it is; empty where there is none."""
+    try:
+        return bytes.fromhex(_MACHINE_ID.read_text().strip())[:32]  # as much as a key of BLAKE2s has
+    except (OSError, ValueError):  # "uninitialized", in the image of a machine
+        return b""
+
+
+def derive_mac(secret: bytes, *facts: str) -> str:
+    """The hardware address, locally administered, of a tap that `facts` tell from others of `secret` (machine_id).
+
+    It begins with fe: a bridge takes the lowest address of its ports for its own, and is to keep that which it has.
+    """
+    import hashlib  # loads OpenSSL, which not every process needs that imports this file
+
+    digest = hashlib.blake2s("\0".join(facts).encode(), key=secret, digest_size=MAC_LENGTH - 1, person=b"tap MAC")
+    return (_OURS + digest.digest()).hex(":")
+
+
 def super_frame_size(mtu: int, segments: int, most: int) -> int:
     """The gso_max_size, in bytes, with which TCP makes super-frames of at most `segments` frames of full size.
 
@@ -123,16 +160,19 @@ def super_frame_size(mtu: int, segments: int, most: int) -> int:
     return GSO_LEGACY_MAX_SIZE if segments >= most else min(GSO_LEGACY_MAX_SIZE, (segments + 1) * (mtu - 72) + 256)
 
 
-def link_up(name: str, mtu: int, segments: int, most: int) -> None:
-    """Set the MTU and the largest super-frame, and bring the link up.
+def link_up(name: str, mtu: int, segments: int, most: int, mac: str | None) -> None:
+    """Set the MTU, the largest super-frame and the hardware address (None: leave it), and bring the link up.
 
-    One fits one send: `segments` frames of full size, or `most` small ones. Raises NoPermissionError, StartError.
+    A super-frame fits one send: `segments` frames of full size, or `most` small ones.
+    Raises NoPermissionError, StartError.
     """
     from pyroute2 import IPRoute, NetlinkError  # the control plane's alone: the workers' memory stays free of it
 
     try:
         with IPRoute() as netlink:
             index = netlink.link_lookup(ifname=name)[0]
+            if mac:
+                netlink.link("set", index=index, address=mac)
             netlink.link("set", index=index, mtu=mtu)
             with contextlib.suppress(NetlinkError):  # before Linux 4.16; the outbound worker copes with any size
                 netlink.link("set", index=index, gso_max_segs=most, gso_max_size=super_frame_size(mtu, segments, most))

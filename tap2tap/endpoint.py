@@ -22,6 +22,9 @@ UDP_SEGMENT = 103  # linux/udp.h
 UDP_GRO = 104
 IP_MTU_DISCOVER = 10  # linux/in.h
 IP_PMTUDISC_DONT = 0
+IP_PMTUDISC_PROBE = 3
+IPV6_MTU_DISCOVER = 23  # linux/in6.h
+IPV6_PMTUDISC_PROBE = 3
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
@@ -29,6 +32,8 @@ RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes
 
 _SOCKADDR_IN = struct.Struct("@H2s4s8x")  # family, port, address
 _SOCKADDR_IN6 = struct.Struct("@H2sI16sI")  # family, port, flow label, address, scope
+
+HEADERS = {4: 20 + 8, 6: 40 + 8}  # bytes of IP and UDP around the payload of a datagram, by the version of IP
 
 ENDPOINT_SLOTS = 4  # in the memory of a tunnel: address (2, big-endian), port and scope, check
 
@@ -45,6 +50,11 @@ class Endpoint(NamedTuple):
             return f"{self.address}:{self.port}"
         zone = f"%{self.scope}" if self.scope else ""
         return f"[{self.address}{zone}]:{self.port}"
+
+    @property
+    def headers(self) -> int:
+        """Bytes of the IP and UDP headers of a datagram to it: what a path MTU is more than its payload."""
+        return HEADERS[self.address.version]
 
     def sockaddr(self, family: int) -> SockAddr:
         """The form that a socket of `family` takes, spelt exactly as the kernel gives it back."""
@@ -166,9 +176,10 @@ def resolve(host: str, port: int) -> list[Endpoint]:
     return list(dict.fromkeys(from_sockaddr(each[4]) for each in found))  # type: ignore[arg-type]
 
 
-def open_socket(bind: str | None, port: int) -> socket.socket:
+def open_socket(bind: str | None, port: int, *, fragment: bool = True) -> socket.socket:
     """Bind the UDP socket; `bind` None is any address, IPv4 and IPv6. The caller closes it.
 
+    `fragment`: what is longer than the path goes in IP fragments; else it does not go at all (EMSGSIZE), or is lost.
     Raises UsageError when `bind` is no address, NoPermissionError, StartError when it cannot be had.
     """
     family, host = socket.AF_INET6, "::"
@@ -188,7 +199,7 @@ def open_socket(bind: str | None, port: int) -> socket.socket:
             sock = _bound(socket.AF_INET, "0.0.0.0", port, any_family=False)  # noqa: S104  (a tunnel's purpose)
         except OSError as second:
             raise _explained(second, bind, port) from second
-    _tune(sock)
+    _tune(sock, fragment=fragment)
     return sock
 
 
@@ -197,6 +208,11 @@ def reaches(sock: socket.socket, remote: Endpoint) -> bool:
     if sock.family == socket.AF_INET:
         return remote.address.version == 4
     return remote.address.version == 6 or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def version(sock: socket.socket, remote: Endpoint | None) -> int:
+    """The version of IP below the tunnel; 6, whose header is the longer one, where it may be either."""
+    return remote.address.version if remote else 4 if sock.family == socket.AF_INET else 6
 
 
 def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.socket:
@@ -212,17 +228,21 @@ def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.soc
     return sock
 
 
-def _tune(sock: socket.socket) -> None:
+def _tune(sock: socket.socket, *, fragment: bool) -> None:
     for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
         except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
     set_timeout(sock, socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)
+    # In fragments: never set Don't Fragment (IPv6 has no such bit: the kernel fragments to the path MTU that it has
+    # learnt). Without: always set it, and leave what the kernel has learnt of the path aside: anyone may have told it.
+    discover = IP_PMTUDISC_DONT if fragment else IP_PMTUDISC_PROBE
     with contextlib.suppress(OSError):
-        # A frame longer than the path must arrive all the same, in fragments: never set Don't Fragment (IPv6 has
-        # no such bit: the kernel fragments to the path MTU that it has learnt).
-        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
+    if sock.family == socket.AF_INET6 and not fragment:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
 
 
 def _explained(error: OSError, bind: str | None, port: int) -> StartError | UsageError:

@@ -63,6 +63,14 @@ def make_lab(*hosts: str, switch: bool = False) -> Lab:
         lacking(str(error))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_record_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have all tunnels remember their peers in a folder of the tests, and not in that of this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("records") / "tap2tap"))
+        yield
+
+
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """Two hosts joined by a wire."""

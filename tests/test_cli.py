@@ -21,7 +21,7 @@ SUPERVISOR = [sys.executable, "-c", "import sys; from tap2tap.cli import supervi
 
 OPTIONS = [
     *("-i", "--iface", "--remote", "--port", "--bind", "--mtu", "--up", "--down", "-u", "--uid", "-g", "--gid"),
-    *("--cpus", "--keepalive", "-v", "-q", "-h", "-V"),
+    *("--cpus", "--keepalive", "--mac", "--no-segmentation", "--no-clamp", "--no-call-back", "-v", "-q", "-h", "-V"),
 ]
 
 
@@ -36,8 +36,9 @@ def test_help_teaches() -> None:
     assert tap2tap("-h").stdout == text
     assert not [option for option in OPTIONS if option not in text]
     assert "tap2tap -i tap0 --remote" in text  # an example to copy
-    assert "mtu = path MTU - 42 (IPv6: - 62)" in text  # the arithmetic
-    assert "1458" in text
+    assert "1500 works over any path" in text
+    assert "path MTU - 42\n  bytes (IPv6: - 62)" in text  # the arithmetic
+    assert "with --key 1500, without 1458" in " ".join(text.split())
     assert not [command for command in COMMANDS if f"\n  tap2tap {command} " not in text]
     assert "exit codes: 0 clean end, 1 failure, 2 bad arguments, 4 no permission, 7 no such tunnel" in text
 
@@ -73,6 +74,7 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
     options = tunnel_parser("tap2tap").parse_args(argv)
     assert (options.iface, options.key, options.remote) == ("tap0", "/etc/tap2tap/tap0.key", "far-end")
     assert options.uid == options.gid == "tap2tap"
+    assert (unit["Service"]["StateDirectory"], unit["Service"]["StateDirectoryMode"]) == ("tap2tap", "0700")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,8 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
         (["--mtu", "65486"], "--mtu 65486: the mtu is a number from 68 to 65485"),
         (["--mtu", "1e3"], "--mtu: '1e3' is no whole number"),
         (["--mtu", "0"], "--mtu 0: the mtu is a number from 68 to"),
+        (["--mac", "nonsense"], "--mac nonsense: six pairs of hexadecimal digits"),
+        (["--mac", "01:00:5e:00:00:01"], "--mac 01:00:5e:00:00:01: no device may have this address"),
         (["--keepalive", "3601"], "--keepalive 3601: seconds from 1 to 3600, or 0 for none"),
         (["--keepalive", "often"], "--keepalive: 'often' is no whole number"),
         (["--up", "/no/such/program"], "--up /no/such/program: no such program, or not executable"),

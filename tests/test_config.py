@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap import config
-from tap2tap.config import Config, parse_cpus
+from tap2tap.config import Config, parse_cpus, parse_mac
 from tap2tap.errors import UsageError
 
 REMOTE = ("peer.example", 1234)
@@ -17,13 +17,24 @@ def test_the_defaults_can_be_right() -> None:
     Config().check()
 
 
-def test_the_default_mtu_fills_a_path_of_1500_bytes() -> None:
-    ethernet, ipv4, udp = 14, 20, 8
-    assert Config().tap_mtu + ethernet + ipv4 + udp == 1500
+@pytest.mark.parametrize(("version", "header"), [(4, 20), (6, 40)])
+def test_the_default_mtu_of_the_plain_protocol_fills_a_path_of_1500_bytes(version: int, header: int) -> None:
+    ethernet, udp = 14, 8
+    assert Config().tap_mtu(version) + ethernet + header + udp == 1500
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_with_a_key_the_default_mtu_is_that_of_a_lan(version: int) -> None:
+    assert Config(key="file").tap_mtu(version) == 1500
+
+
+@pytest.mark.parametrize("key", [None, "file"])
+def test_the_mtu_is_as_told(key: str | None) -> None:
+    assert Config(key=key, mtu=9000).tap_mtu(6) == 9000
 
 
 def test_ports_mtu_and_user_are_those_of_the_first_tap2tap() -> None:
-    assert (config.PORT, config.MTU, config.NOBODY) == (1234, 1458, 65534)
+    assert (config.PORT, config.PLAIN_MTU[4], config.NOBODY) == (1234, 1458, 65534)
 
 
 def test_keepalives_go_out_by_default_only_where_a_remote_is_named() -> None:
@@ -107,3 +118,21 @@ def test_cpus_are_read_as_outbound_comma_inbound(out: int, into: int) -> None:
 def test_other_words_for_cpus_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="--cpus 1,2"):
         parse_cpus(text)
+
+
+@given(st.binary(min_size=6, max_size=6))
+def test_a_hardware_address_is_read_if_a_device_may_have_it(packed: bytes) -> None:
+    text = packed.hex(":")
+    if packed[0] & 1 or not any(packed):
+        with pytest.raises(UsageError, match=r"--mac .* let the first pair be 02"):
+            parse_mac(text)
+    else:
+        assert parse_mac(text) == parse_mac(text.upper().replace(":", "-")) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "02", "02:00:00:00:00", "02:00:00:00:00:00:01", "2:0:0:0:0:1", "02:00:00:00:00:0g", "020000000001"]
+)
+def test_other_words_for_a_hardware_address_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="as in --mac 02:00:00:00:00:01"):
+        parse_mac(text)

@@ -4,6 +4,15 @@ from typing import Any
 
 Facts = dict[str, Any]
 
+# Counts of a worker that are shown where there are any.
+_RARE = {
+    "fallbacks": "fallbacks",
+    "control": "control datagrams",
+    "parts": "frames in parts",
+    "too_long_for_peer": "frames too long for the far end",
+    "clamped": "connections with a lowered MSS",
+}
+
 
 def render(facts: Facts, before: Facts | None = None, *, where: bool = False) -> str:
     """Lay out what `stats.describe` read; with an earlier reading, rates are shown too.
@@ -16,7 +25,8 @@ def render(facts: Facts, before: Facts | None = None, *, where: bool = False) ->
         f"interface: {facts['interface']}" + (f" (of uid {facts['uid']})" if facts["uid"] else ""),
         *([f"  supervisor: pid {facts['pid']} in network namespace {facts['netns']}"] if where else []),
         f"  state: {facts['state']}",
-        f"  mtu: {facts['mtu']}",
+        f"  mtu: {facts['mtu']}{_far(facts['session'])}",
+        *([f"  path mtu: {facts['path_mtu']}"] if facts["path_mtu"] else []),
         *([f"  data plane: {facts['data_plane']}"] if facts["data_plane"] != "compiled" else []),
         f"  local endpoint: {facts['local']}",
         f"  peer endpoint: {peer}",
@@ -42,6 +52,24 @@ def _session(session: Facts | None) -> list[str]:
         f"  protocol: secure, {session['cipher'] or 'no session'}",
         f"  session: {session['state']}, {session['rekeys']} rekeys",
         *([f"  latest handshake: {duration(handshake)} ago"] if handshake is not None else []),
+        *_quality(session),
+    ]
+
+
+def _far(session: Facts | None) -> str:
+    """The MTU of the far end's tap, where it is another one."""
+    return f" (far end: {session['peer_mtu']})" if session and session["peer_mtu"] else ""
+
+
+def _quality(session: Facts) -> list[str]:
+    """How datagrams fare on the path, where that is known."""
+    if session["round_trip_seconds"] is None:
+        return []
+    round_trip, jitter = session["round_trip_seconds"] * 1e3, session["jitter_seconds"] * 1e3
+    out, into = session["loss_outbound"] * 100, session["loss_inbound"] * 100
+    return [
+        f"  round trip: {round_trip:.2f} ms, jitter {jitter:.2f} ms",
+        f"  loss: {out:.2f} % outbound, {into:.2f} % inbound",
     ]
 
 
@@ -74,8 +102,7 @@ def _worker(worker: Facts, before: Facts | None, seconds: float) -> list[str]:
     if super_frames:
         share = worker["super_frame_frames"] / super_frames
         lines.append(f"    super-frames: {super_frames} of {share:.1f} frames")
-    if worker["fallbacks"]:
-        lines.append(f"    fallbacks: {worker['fallbacks']}")
+    lines += [f"    {name}: {worker[key]}" for key, name in _RARE.items() if worker[key]]
     drops = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in worker["dropped"].items())
     lines += [f"    dropped: {drops or 'none'}", f"    restarts: {worker['restarts']}"]
     return lines

@@ -15,6 +15,7 @@ from tap2tap.commands.arguments import Parser, seconds
 from tap2tap.commands.render import render
 from tap2tap.counter_block import Reading
 from tap2tap.counters import INTERPRETED, Count, Counts, DataPlane, Drop, Link, Slot, State
+from tap2tap.endpoint import Endpoint
 from tap2tap.errors import OK, NoTunnelError, Tap2tapError
 
 DESCRIPTION = """\
@@ -122,6 +123,7 @@ def describe(block: Reading) -> Facts:
         "uid": block.uid,  # of who started it, or says so
         "state": state,
         "mtu": slots[Slot.MTU],
+        "path_mtu": _path_mtu(slots, peer),
         "data_plane": "compiled" if slots[Slot.DATA_PLANE] == DataPlane.COMPILED else INTERPRETED,
         "local": str(local) if local else None,
         "peer": str(peer) if peer else None,
@@ -134,16 +136,27 @@ def describe(block: Reading) -> Facts:
     }
 
 
+def _path_mtu(slots: memoryview, peer: Endpoint | None) -> int | None:
+    """The longest packet of IP that reaches the peer whole; None while it is not known."""
+    return slots[Slot.PATH] + peer.headers if peer and slots[Slot.PATH] else None
+
+
 def _session(slots: memoryview, now: int) -> Facts | None:
-    """The secure link; None for the plain protocol."""
+    """The secure link; None for the plain protocol. What nobody has measured yet is None."""
     if slots[Slot.LINK] == Link.NONE:
         return None
     cipher, handshake = slots[Slot.CIPHER], slots[Slot.HANDSHAKE]
+    known = slots[Slot.ROUND_TRIP] > 0
     return {
         "state": Link(slots[Slot.LINK]).name.lower() if slots[Slot.LINK] in list(Link) else "unknown",
         "cipher": CIPHERS.get(cipher),
         "last_handshake_seconds": round((now - handshake) / 1e9, 3) if handshake else None,
         "rekeys": slots[Slot.REKEYS],
+        "peer_mtu": slots[Slot.PEER_MTU] or None,
+        "round_trip_seconds": slots[Slot.ROUND_TRIP] / 1e9 if known else None,
+        "jitter_seconds": slots[Slot.JITTER] / 1e9 if known else None,
+        "loss_outbound": slots[Slot.LOSS_OUT] / 1e6 if known else None,  # shares of the datagrams of lately
+        "loss_inbound": slots[Slot.LOSS_IN] / 1e6 if known else None,
     }
 
 
@@ -169,6 +182,10 @@ def _worker(counts: Counts) -> Facts:
         "super_frame_frames": counts[Count.SUPER_FRAME_FRAMES],
         "fallbacks": counts[Count.FALLBACKS],
         "keepalives": counts[Count.KEEPALIVES],
+        "control": counts[Count.CONTROL],
+        "parts": counts[Count.PARTS],  # frames
+        "too_long_for_peer": counts[Count.LONG],
+        "clamped": counts[Count.CLAMPED],
         "dropped": {drop.name.lower(): counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]},
     }
 

@@ -23,9 +23,8 @@ examples:
 At least one end needs --remote; with two fixed addresses both may have it.
 
 choosing the mtu:
-  A frame becomes one datagram: 14 bytes of Ethernet header, 20 of IPv4 (IPv6: 40) and 8 of UDP are added to
-  the packet in it. So mtu = path MTU - 42 (IPv6: - 62), and 1458 suits a path of 1500. A larger frame still
-  arrives, in fragments: slower, never wrong. --key takes 24 bytes more: mtu = path MTU - 66, by default 1434.
+  With --key there is nothing to choose: 1500 works over any path. Without, a frame of more than path MTU - 42
+  bytes (IPv6: - 62) goes in IP fragments, which the log says once; the default suits a path of 1500.
 
 with a key, nobody else can send, read or change a frame:
   tap2tap genkey home.key vps.key     makes the two ends of one cable; take each to its host
@@ -74,7 +73,14 @@ def tunnel_parser(prog: str) -> Parser:
         "--mtu",
         metavar="N",
         type=number,
-        help=f"MTU of the tap device; see below (default: {config.MTU}, with --key {config.SECURE_MTU})",
+        help=f"MTU of the tap device; see below (default: with --key {config.MTU}, without {config.PLAIN_MTU[4]}, or"
+        f" {config.PLAIN_MTU[6]} where datagrams may be IPv6)",
+    )
+    add(
+        "--mac",
+        metavar="ADDR",
+        help="hardware address of the tap device (default: one of its own, the same at each start; an existing"
+        " persistent device keeps its own)",
     )
     add(
         "--up",
@@ -83,7 +89,11 @@ def tunnel_parser(prog: str) -> Parser:
         " environment; when it fails, so does tap2tap",
     )
     add("--down", metavar="PROG", help="program to run after the tunnel closes, while the interface still exists")
-    add("--on-peer", metavar="PROG", help="program to run when the peer comes, goes or moves; needs --key")
+    add(
+        "--on-peer",
+        metavar="PROG",
+        help="program to run when the peer comes, goes or moves, or the path MTU changes; needs --key",
+    )
     add("-u", "--uid", metavar="UID", help="user that the processes become, id or name (default: 65534)")
     add("-g", "--gid", metavar="GID", help="group that they become, id or name (default: 65534)")
     add(
@@ -128,6 +138,7 @@ def read_config(options: argparse.Namespace) -> config.Config:
         bind=options.bind,
         port=options.port,
         mtu=options.mtu,
+        mac=config.parse_mac(options.mac) if options.mac is not None else None,
         key=options.key,
         up=options.up,
         down=options.down,

@@ -51,7 +51,7 @@ def tunnels(lab: Lab, folder: Path) -> list[Tunnel]:
     show(lab.left, ["tap2tap", "genkey", client, server])
     lab.left.run([sys.executable, "-m", "tap2tap", "genkey", client, server])
     return [
-        Tunnel("An encrypted cable", ["--key", server], ["--key", client]),
+        Tunnel("An encrypted cable", ["--key", server, "--no-call-back"], ["--key", client]),
         Tunnel("A plain cable, as C tap2tap and QuickTun speak it"),
     ]
 

@@ -2,7 +2,9 @@
 
     life      the process from its beginning to its end
     driver    carries out what the link (tap2tap.protocols.secure.link) decides
-    sampler   when the workers last carried something
+    workers   what the two workers are told, and what they say
+    path      what the memory says of the path to the peer
+    sampler   what the workers did, and when
     slots     which slots of the memory the sessions have
     messages  what the supervisor and the link process say to each other
 

@@ -1,33 +1,35 @@
 """Carrying out what the link decides: orders to the workers, datagrams, the carrier of the tap, the facts for `stats`.
 
-The link itself (tap2tap.protocols.secure.link) knows no system call. A worker that is replaced is told anew which
-sessions live, and their counters go on in the memory that it shares with us. A link process that is replaced finds
-there whether the peer is up and where: sessions it makes anew, and meanwhile the workers go on with those they have.
+The link itself (tap2tap.protocols.secure.link) knows no system call. A link process that is replaced finds in the
+memory whether the peer is up and where: sessions it makes anew, and meanwhile the workers go on with those they have.
 """
 
 import contextlib
-import dataclasses
 import os
 import socket
-from collections import deque
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tap2tap import clock, device, endpoint, log
-from tap2tap.counters import Counts, Link, Role, Slot
+from tap2tap import clock, device, log, peer_record
+from tap2tap.counters import Link, Role, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
 from tap2tap.link import messages
+from tap2tap.link.path import PeerPath
 from tap2tap.link.sampler import Sampler
-from tap2tap.link.slots import SessionSlots
+from tap2tap.link.workers import Workers
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure import actions, link
-from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, WAITING, Timers
+from tap2tap.protocols.secure.limits import Timers
 from tap2tap.protocols.secure.mac import MAC_LENGTH
-from tap2tap.protocols.secure.mailbox import Handshake, LinkEnd, Order, Proved, Task
+from tap2tap.protocols.secure.mailbox import Handshake, Order, Proved, Received, Task, TooLong
 from tap2tap.protocols.secure.wire import is_initiation
 
 OnPeerEvent = Callable[[messages.PeerEvent], None]
+
+BETWEEN_GOODBYES = 0.05  # seconds
 
 
 def hardware_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -40,12 +42,13 @@ def hardware_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 class Driver:
-    """Drives one link over one cable. It owns the tap and the socket in `cable`, and the channels to the workers."""
+    """Drives one link over one cable. It owns the descriptors in `cable`, and the channels to the workers."""
 
     def __init__(self, memory: Memory, keys: CableKeys, cable: messages.Cable, on_peer_event: OnPeerEvent) -> None:
         self._memory = memory
         self._tap = cable.tap
         self._sock = socket.socket(fileno=cable.sock)
+        self._record = cable.record
         self._on_peer_event = on_peer_event
         self._link = link.Link(
             keys,
@@ -54,65 +57,48 @@ class Driver:
             hardware_aes=hardware_aes(),
             random=os.urandom,
             timers=Timers(),
+            mtu=cable.mtu,
+            last=None if cable.record is None else peer_record.read(cable.record),
         )
-        self._ends: dict[Role, LinkEnd] = {}
-        self._receive: dict[int, Order] = {}  # open sessions by index
-        self._expect: deque[Order] = deque(maxlen=WAITING)  # our last initiations
-        self._send: Order | None = None
-        self._slots = {role: SessionSlots(self._counts(role)) for role in (Role.OUTBOUND, Role.INBOUND)}
-        self._traffic = Sampler(memory)
+        self._workers = Workers(memory, self._link.identity)
+        self._path = PeerPath(memory)
+        self._traffic = Sampler(memory, self._workers)
         self._rekeys = memory.slots[Slot.REKEYS]  # of our predecessors
-
-    def _counts(self, role: Role) -> Counts:
-        return self._memory.inbound if role is Role.INBOUND else self._memory.outbound
+        self._proving = 0  # the index of the session that has just been proved
 
     def start(self) -> None:
         """Begin, or go on where a killed predecessor was, with a handshake if it is known where the peer is."""
         slots = self._memory.slots
-        peer = endpoint.load(slots, Slot.PEER)
+        peer = self._path.endpoint
         if slots[Slot.LINK] == Link.UP and peer is not None:
-            until = self._slots[Role.OUTBOUND].last_end()
-            self._link.resume(peer, heard=slots[Slot.PEER_HEARD] / 1e9, until=until / 1e9)
+            self._link.resume(peer, heard=slots[Slot.PEER_HEARD] / 1e9, until=self._workers.last_end() / 1e9)
         device.set_carrier(self._tap, on=slots[Slot.LINK] == Link.UP)
         self._do(self._link.start(clock.now()))
         self._publish()
 
     def connect(self, role: Role, channel: socket.socket) -> None:
         """Take the channel to a new life of a worker, and tell that what holds."""
-        if role in self._ends:
-            self._ends.pop(role).close()
-        end = self._ends[role] = LinkEnd(channel, self._counts(role))
-        for order in self._what_holds(role):
-            end.order(order)
-
-    def _what_holds(self, role: Role) -> list[Order]:
-        """Everything that a worker must know in the beginning."""
-        if role is Role.OUTBOUND:
-            return [*([self._send] if self._send else []), Order(Task.ALL)]
-        identity = self._link.identity
-        return [
-            Order(Task.PEER_MAC, data=identity.peer_mac_key),
-            Order(Task.OWN_MAC, data=identity.own_mac_key),
-            *self._expect,
-            *(dataclasses.replace(order, resumed=True) for order in self._receive.values()),
-            Order(Task.ALL),
-        ]
+        self._workers.connect(role, channel)
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
-        """What to do when the inbound worker's channel is readable; empty between two lives of that worker."""
-        end = self._ends.get(Role.INBOUND)
-        return {} if end is None or end.deserted else {end.sock.fileno(): self._read}
+        """What to do when the channel of a worker is readable."""
+        return {fd: partial(self._read, role) for fd, role in self._workers.channels.items()}
 
-    def _read(self) -> None:
-        """Take what the inbound worker has sent."""
-        for notice in self._ends[Role.INBOUND].notices():
+    def _read(self, role: Role) -> None:
+        """Take what a worker has sent: each may say what is its own to say."""
+        for notice in self._workers.notices(role):
             now = clock.now()
             match notice:
-                case Proved(index, source, newest):
+                case TooLong(size) if role is Role.OUTBOUND:
+                    self._do(self._link.too_long(now, size))
+                case Proved(index, source, newest) if role is Role.INBOUND:
+                    self._proving = index
                     self._do(self._link.proved(now, index, source, newest=newest))
-                case Handshake(datagram, source):
+                case Handshake(datagram, source) if role is Role.INBOUND:
                     self._do(self._link.received(now, datagram, source))
+                case Received() if role is Role.INBOUND:
+                    self._do(self._link.control(now, notice))
 
     def move(self, remote: Endpoint) -> None:
         """The configured remote has another address now."""
@@ -125,8 +111,16 @@ class Driver:
     def tick(self) -> None:
         """Let the link look at the clock and at the traffic."""
         now = clock.now()
-        self._do(self._link.tick(now, self._traffic.look(now, self._send)))
+        self._do(self._link.tick(now, self._traffic.look(now)))
         self._publish()
+
+    def goodbye(self) -> None:
+        """Tell the peer that this is the end. The outbound worker must be gone: its count is used here."""
+        counter = self._workers.next_counter
+        for number, action in enumerate(self._link.goodbye(clock.now(), counter) if counter else []):
+            if number:
+                time.sleep(BETWEEN_GOODBYES)
+            self._act(action)
 
     def _do(self, todo: list[actions.Action]) -> None:
         for action in todo:
@@ -138,30 +132,30 @@ class Driver:
         match action:
             case actions.Send(datagram, target):
                 if is_initiation(datagram):
-                    self._expect.append(Order(Task.EXPECT, data=datagram[-MAC_LENGTH:]))
-                    self._order(Role.INBOUND, self._expect[-1])
+                    self._workers.expect(datagram[-MAC_LENGTH:])
                 with contextlib.suppress(OSError):  # the link tries again
                     self._sock.sendto(datagram, socket.MSG_DONTWAIT, target.sockaddr(self._sock.family))
-            case actions.OpenReceive(index, cipher, key, until=until):
-                end = int(until * 1e9)
-                slot = self._slots[Role.INBOUND].take(end, 0)
-                self._receive[index] = Order(Task.OPEN, cipher, index, slot, end, data=key)
-                self._order(Role.INBOUND, self._receive[index])
+            case actions.OpenReceive():
+                self._workers.open(action)
             case actions.CloseReceive(index):
-                if order := self._receive.pop(index, None):
-                    self._slots[Role.INBOUND].give_back(order.slot)
-                    self._order(Role.INBOUND, Order(Task.CLOSE, index=index))
-            case actions.UseForSending(index, cipher, key, until=until):
-                end = int(until * 1e9)
-                slot = self._slots[Role.OUTBOUND].take(end, CONTROL_COUNTERS)
-                self._stop_sending()
-                self._send = Order(Task.USE, cipher, index, slot, end, data=key)
-                self._order(Role.OUTBOUND, self._send)
+                self._workers.close(index)
+            case actions.UseForSending():
+                self._workers.use(action, self._proving)  # what is proved is used
             case actions.StopSending():
-                self._stop_sending()
-                self._order(Role.OUTBOUND, Order(Task.STOP))
+                self._workers.stop()
             case actions.SendKeepalive():
-                self._order(Role.OUTBOUND, Order(Task.KEEPALIVE))
+                self._workers.order(Role.OUTBOUND, Order(Task.KEEPALIVE))
+            case actions.SendControl(text, size):
+                self._workers.order(Role.OUTBOUND, Order(Task.CONTROL, size=size, data=text))
+            case actions.PeerAt(peer, limit):
+                self._path.turn(peer, limit)
+            case actions.PathMtu(payload, told):
+                self._set_path_mtu(payload, told=told)
+            case actions.SendTrains(on):
+                self._path.send_trains(on=on)
+            case actions.Remember(peer):
+                if self._record is not None:
+                    peer_record.write(self._record, peer)
             case actions.PeerUp(peer):
                 device.set_carrier(self._tap, on=True)
                 log.info("peer is up", endpoint=peer)
@@ -177,15 +171,11 @@ class Driver:
             case actions.Note(message, facts):
                 log.warning(message, **facts)
 
-    def _stop_sending(self) -> None:
-        if self._send:
-            self._slots[Role.OUTBOUND].give_back(self._send.slot)
-        self._send = None
-
-    def _order(self, role: Role, order: Order) -> None:
-        """Tell a worker; one that has no channel just now is told when it gets one."""
-        if role in self._ends:
-            self._ends[role].order(order)
+    def _set_path_mtu(self, payload: int, *, told: bool) -> None:
+        peer = self._path.endpoint
+        if self._path.set_payload(payload, told=told) and peer is not None:
+            log.info("path mtu", mtu=payload + peer.headers, endpoint=peer)
+            self._on_peer_event(messages.PathMtu(peer))
 
     def _publish(self) -> None:
         """Write the facts for `stats`, and what a successor begins with."""
@@ -197,3 +187,6 @@ class Driver:
         slots[Slot.CIPHER] = status.cipher or 0
         if status.last_handshake is not None:
             slots[Slot.HANDSHAKE] = int(status.last_handshake * 1e9)
+        slots[Slot.PEER_MTU] = status.peer_mtu
+        slots[Slot.ROUND_TRIP], slots[Slot.JITTER] = int(status.round_trip * 1e9), int(status.jitter * 1e9)
+        slots[Slot.LOSS_OUT], slots[Slot.LOSS_IN] = int(status.loss_out * 1e6), int(status.loss_in * 1e6)

@@ -5,6 +5,7 @@ workers when they are there. All that it leaves behind is in the memory that it 
 """
 
 import gc
+import hashlib
 import ipaddress
 import os
 import select
@@ -20,7 +21,7 @@ from tap2tap.keyfile import read_key_file
 from tap2tap.keys import CableKeys, parse_keys, public_key
 from tap2tap.link import messages
 from tap2tap.link.driver import Driver
-from tap2tap.link.messages import FDS, BadKeyFile, Cable, Channel, Ready, Remote
+from tap2tap.link.messages import FDS, BadKeyFile, Cable, Channel, Goodbye, Ready, Remote
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure.actions import Send
 from tap2tap.protocols.secure.link import Link
@@ -43,6 +44,8 @@ def rehearse() -> None:
                 keepalive=0,
                 hardware_aes=hardware_aes,
                 random=os.urandom,
+                mtu=1500,
+                last=None,
             )
             for mine, theirs in ((one, other), (other, one))
         )
@@ -60,7 +63,7 @@ def live(channel: socket.socket, key_file: int, name: str, memory: Memory) -> in
     except UsageError as error:
         messages.send(channel, BadKeyFile(str(error)))
         return CANNOT_START
-    messages.send(channel, Ready())
+    messages.send(channel, Ready(life.identity))
     return life.run()
 
 
@@ -74,8 +77,13 @@ class _Life:
         self._driver: Driver | None = None
         self._channels: dict[Role, socket.socket] = {}  # that came before the cable
 
+    @property
+    def identity(self) -> bytes:
+        """What stands for the public key of this end: BLAKE2s of it (RFC 7693)."""
+        return hashlib.blake2s(self._keys.public, digest_size=messages.IDENTITY).digest()
+
     def run(self) -> int:
-        """Serve until the supervisor is gone; return the exit code."""
+        """Serve until the supervisor is gone, or says goodbye; return the exit code."""
         beats, tick = self._memory.link, 0.0
         while True:
             beats[Count.BEAT] += 1
@@ -96,13 +104,17 @@ class _Life:
                     read()
 
     def _hear(self) -> bool:
-        """Take one message of the supervisor; False when it is gone."""
+        """Take one message of the supervisor; False when it was the last."""
         try:
             message = messages.receive(self._channel, FDS)
         except BlockingIOError:
             return True
         match message:
             case None:
+                return False
+            case Goodbye():
+                if self._driver:
+                    self._driver.goodbye()
                 return False
             case Channel(role, fd):
                 channel = socket.socket(fileno=fd)

@@ -14,17 +14,20 @@ from tap2tap.counters import Role
 from tap2tap.endpoint import Endpoint
 
 MOST = 8192  # bytes of a message
-FDS = 2  # descriptors beside a message to the link process, at most; none are taken from it
+FDS = 3  # descriptors beside a message to the link process, at most; none are taken from it
+IDENTITY = 16  # bytes
 _PACKED = 24  # bytes of a packed endpoint
-_KEEPALIVE = struct.Struct("=H")
+_CABLE = struct.Struct("=HH")  # keepalive, mtu; and then the remote, if there is one
 
 
 class Cable(NamedTuple):
-    """To the link process: begin, with this tap, this UDP socket (the receiver's to close) and these options."""
+    """To the link process: begin, with these descriptors (the receiver's to close) and options."""
 
     tap: int
     sock: int
+    record: int | None  # where to keep where the peer is (tap2tap.peer_record)
     keepalive: int  # seconds, 0 is off
+    mtu: int  # of the tap
     remote: Endpoint | None
 
 
@@ -41,8 +44,14 @@ class Remote(NamedTuple):
     endpoint: Endpoint
 
 
+class Goodbye(NamedTuple):
+    """To the link process: the workers are gone; tell the peer that this is the end, and end."""
+
+
 class Ready(NamedTuple):
-    """To the supervisor: the key file is sound."""
+    """To the supervisor: the key file is sound. `identity` stands for its public key: IDENTITY bytes, not secret."""
+
+    identity: bytes
 
 
 class BadKeyFile(NamedTuple):
@@ -69,11 +78,23 @@ class PeerMoved(NamedTuple):
     endpoint: Endpoint
 
 
-PeerEvent: TypeAlias = PeerUp | PeerDown | PeerMoved
-ToLink: TypeAlias = Cable | Channel | Remote
+class PathMtu(NamedTuple):
+    """To the supervisor: another path MTU to the peer, which is here, stands in Slot.PATH."""
+
+    endpoint: Endpoint
+
+
+PeerEvent: TypeAlias = PeerUp | PeerDown | PeerMoved | PathMtu
+ToLink: TypeAlias = Cable | Channel | Remote | Goodbye
 ToSupervisor: TypeAlias = Ready | BadKeyFile | PeerEvent
 
-_LETTERS: dict[bytes, type[Remote | PeerEvent]] = {b"A": Remote, b"U": PeerUp, b"D": PeerDown, b"M": PeerMoved}
+_LETTERS: dict[bytes, type[Remote | PeerEvent]] = {
+    b"A": Remote,
+    b"U": PeerUp,
+    b"D": PeerDown,
+    b"M": PeerMoved,
+    b"P": PathMtu,
+}
 _ROLES = {b"O": Role.OUTBOUND, b"I": Role.INBOUND}
 
 
@@ -89,14 +110,16 @@ def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
     """Send a message. Raises OSError when there is no room, or nobody to read it."""
     fds: list[int] = []
     match message:
-        case Cable(tap, udp, keepalive, remote):
-            fds = [tap, udp]
-            packed = b"C" + _KEEPALIVE.pack(keepalive) + (endpoint.pack(remote) if remote else b"")
+        case Cable(tap, udp, record, keepalive, mtu, remote):
+            fds = [tap, udp, *([] if record is None else [record])]
+            packed = b"C" + _CABLE.pack(keepalive, mtu) + (endpoint.pack(remote) if remote else b"")
         case Channel(role, fd):
             fds = [fd]
             packed = next(letter for letter, each in _ROLES.items() if each is role)
-        case Ready():
-            packed = b"R"
+        case Goodbye():
+            packed = b"G"
+        case Ready(identity):
+            packed = b"R" + identity
         case BadKeyFile(words):
             shown = "".join(
                 letter if letter.isprintable() else "?" for letter in words
@@ -129,18 +152,21 @@ def receive(sock: socket.socket, fds: int = 0) -> ToLink | ToSupervisor | None:
 
 def _parse(packed: bytes, fds: list[int]) -> ToLink | ToSupervisor:
     letter, rest = packed[:1], packed[1:]
-    if letter == b"C" and len(fds) == 2:
-        (keepalive,) = _KEEPALIVE.unpack(rest[: _KEEPALIVE.size])
-        remote = rest[_KEEPALIVE.size :]
-        return Cable(fds[0], fds[1], keepalive, _endpoint(remote) if remote else None)
+    if letter == b"C" and len(fds) in (2, 3):
+        keepalive, mtu = _CABLE.unpack(rest[: _CABLE.size])
+        remote = rest[_CABLE.size :]
+        record = fds[2] if len(fds) == 3 else None
+        return Cable(fds[0], fds[1], record, keepalive, mtu, _endpoint(remote) if remote else None)
     if letter in _ROLES and not rest and len(fds) == 1:
         return Channel(_ROLES[letter], *fds)
     if fds:
         raise ValueError
     if letter in _LETTERS:
         return _LETTERS[letter](_endpoint(rest))
-    if letter == b"R" and not rest:
-        return Ready()
+    if letter == b"G" and not rest:
+        return Goodbye()
+    if letter == b"R" and len(rest) == IDENTITY:
+        return Ready(rest)
     if letter == b"K" and (words := rest.decode(errors="replace")).isprintable():
         return BadKeyFile(words)
     raise ValueError

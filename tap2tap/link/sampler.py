@@ -1,17 +1,17 @@
-"""When the workers last carried something, found out by looking at their counters now and then."""
+"""What the workers did, and when, found out by looking at their counters now and then."""
 
-from tap2tap import endpoint
 from tap2tap.counters import Count, Slot
+from tap2tap.link.workers import Workers
 from tap2tap.memory import Memory, Private
 from tap2tap.protocols.secure.actions import NEVER, Traffic
-from tap2tap.protocols.secure.mailbox import Order
 
 
 class Sampler:
     """Turns counts into times: what has grown since the last look happened about now. It costs the workers nothing."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, workers: Workers) -> None:
         self._memory = memory
+        self._workers = workers
         self._counts = self._read()
         self._times = [NEVER] * len(self._counts)
 
@@ -19,25 +19,27 @@ class Sampler:
         outbound, inbound = self._memory.outbound, self._memory.inbound
         return [
             outbound[Count.DATAGRAMS],
-            outbound[Count.DATAGRAMS] - outbound[Count.KEEPALIVES],
+            outbound[Count.DATAGRAMS] - outbound[Count.KEEPALIVES] - outbound[Count.CONTROL],
             inbound[Count.FRAMES],
         ]
 
-    def look(self, now: float, sending: Order | None) -> Traffic:
-        """Return the traffic up to `now`, seconds of the clock; `sending` is the session that the worker seals with."""
+    def look(self, now: float) -> Traffic:
+        """Return the traffic up to `now`, seconds of the clock."""
         counts = self._read()
         for number, (count, before) in enumerate(zip(counts, self._counts, strict=True)):
-            if count != before:
+            if count > before:  # less: a worker was about to count what was no frame
                 self._times[number] = now
         self._counts = counts
         sent, frame_sent, frame_heard = self._times
-        slots = self._memory.slots
-        heard = slots[Slot.PEER_HEARD]
+        outbound, inbound = self._memory.outbound, self._memory.inbound
+        heard = self._memory.slots[Slot.PEER_HEARD]
         return Traffic(
             last_sent=sent,
             last_heard=heard / 1e9 if heard else NEVER,
             last_frame_sent=frame_sent,
             last_frame_heard=frame_heard,
-            next_counter=self._memory.outbound[Private.SESSION + sending.slot] if sending else 0,
-            endpoint=endpoint.load(slots, Slot.PEER) if heard else None,
+            next_counter=self._workers.next_counter,
+            in_trains=outbound[Private.IN_TRAINS],
+            bytes=outbound[Count.BYTES] + inbound[Count.BYTES],
+            received=self._workers.received,
         )

@@ -22,6 +22,7 @@ class SessionSlots:
         slot = min(range(SESSIONS), key=self._ends.__getitem__)
         self._ends[slot] = until
         self._counts[Private.SESSION + slot] = counter
+        self._counts[Private.ACCEPTED + slot] = self._counts[Private.LATE + slot] = 0
         return slot
 
     def give_back(self, slot: int) -> None:

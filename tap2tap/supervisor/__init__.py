@@ -8,6 +8,7 @@
     child         a worker or the link process through all its lives, which `restart` has the rules for
     workers       the two workers as such children
     link_process  the link process as one; `fork_server` is the process that forks it
+    call_back     the file that remembers where the peer was
     process       the one way to start a process
     run_in_child  a process that works one thing out
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 from tap2tap import clock, counters, device, endpoint, log
@@ -10,6 +11,7 @@ from tap2tap.counters import Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, UsageError
 from tap2tap.memory import Memory
+from tap2tap.supervisor import route
 from tap2tap.supervisor.run_in_child import run_in_child
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers import udp
@@ -24,7 +26,7 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
         tap = device.open_tap(config.interface)
         stack.callback(os.close, tap.fd)
         offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
-        sock = stack.enter_context(endpoint.open_socket(config.bind, config.port))
+        sock = stack.enter_context(endpoint.open_socket(config.bind, config.port, fragment=config.key is None))
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
         remote = next((each for each in remotes if endpoint.reaches(sock, each)), None)
@@ -39,16 +41,26 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             tap=tap.fd,
             sock=sock,
             memory=memory,
-            mtu=config.tap_mtu,
+            mtu=config.tap_mtu(endpoint.version(sock, remote)),
             remote=remote,
             keepalive=config.keepalive_seconds,
             offload=config.offload,
             trains=trains,
-            join_udp="uso" in offloads,
+            join_udp="uso" in offloads and joins_udp(os.uname().release),
             clamp=config.clamp,
         )
         _enter(cable)
         yield cable
+
+
+def joins_udp(release: str) -> bool:
+    """Whether Linux of this release may be given UDP super-frames; not where nobody knows.
+
+    Before 6.8.5 it lost those that ended in a tunnel of its own, such as VXLAN ("udp: do not accept non-tunnel GSO skbs
+    landing in a tunnel").
+    """
+    found = re.match(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?(?![0-9])", release)
+    return found is not None and tuple(int(number or 0) for number in found.groups()) >= (6, 8, 5)
 
 
 def _enter(cable: Cable) -> None:
@@ -65,18 +77,37 @@ def _enter(cable: Cable) -> None:
     endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(cable.sock.getsockname()))
     if cable.remote is not None:
         endpoint.store(slots, Slot.PEER, cable.remote)
+    if not slots[Slot.LINK]:
+        route.measure(cable)
 
 
-def set_up(cable: Cable, config: Config, stop: Signals) -> None:
-    """Set the MTU of the tap and bring it up. Raises StartError, Interrupted."""
+def set_up(cable: Cable, config: Config, identity: bytes, stop: Signals) -> None:
+    """Set what there is to set of the tap and bring it up; `identity` is the link's. Raises StartError, Interrupted."""
     # How many frames of full size one send takes.
-    full_size = config.tap_mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS
+    full_size = cable.mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS
     segments = max(1, MAX_PAYLOAD // full_size)
+    keep_mac = device.is_persistent(cable.tap) and not config.mac
 
     def work() -> None:
-        device.link_up(cable.name, config.tap_mtu, segments, MAX_SEGMENTS)
+        mac = None if keep_mac else mac_of(cable.name, config, identity)
+        device.link_up(cable.name, cable.mtu, segments, MAX_SEGMENTS, mac)
 
     run_in_child("set-up", "setting up the interface", work, stop)
+
+
+def mac_of(interface: str, config: Config, identity: bytes) -> str | None:
+    """The hardware address of the tap; None: that which the kernel gave it, as nothing tells this machine from others.
+
+    It is the same at each start: the far end, and whoever is behind it, remembers it for minutes. Both ends of a cable
+    may be clones of one machine: their keys tell them apart, or which of them calls whom.
+    """
+    if config.mac:
+        return config.mac
+    if identity:
+        return device.derive_mac(identity, interface)
+    role = "{}:{}".format(*config.remote) if config.remote else "server"
+    machine = device.machine_id()
+    return device.derive_mac(machine, role, str(config.port), interface) if machine else None
 
 
 def describe(cable: Cable) -> dict[str, str]:

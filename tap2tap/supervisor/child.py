@@ -109,6 +109,12 @@ class Child:
         if self._life:
             self._life.kill()
 
+    def finish(self, patience: float) -> None:
+        """Wait for its own end, for so many seconds only, and see to it then."""
+        if self._life:
+            self._life.wait(patience)
+        self.end()
+
     def end(self) -> None:
         """Kill it and wait until it is gone."""
         if self._life:

@@ -32,6 +32,7 @@ OPTIONS = {
     "peer-up": "--on-peer",
     "peer-down": "--on-peer",
     "peer-moved": "--on-peer",
+    "path-mtu": "--on-peer",
 }
 
 

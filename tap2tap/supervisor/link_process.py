@@ -17,26 +17,33 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, UsageError
 from tap2tap.keyfile import open_key_file
 from tap2tap.link import messages
-from tap2tap.link.messages import BadKeyFile, PeerDown, PeerMoved, PeerUp, Ready
+from tap2tap.link.messages import BadKeyFile, Goodbye, PathMtu, PeerDown, PeerMoved, PeerUp, Ready
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure import mailbox
+from tap2tap.supervisor import call_back
 from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.fork_server import ForkServer
 from tap2tap.supervisor.process import Process
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.worker import Cable
 
-OnPeerEvent = Callable[[str, Endpoint], None]  # "up", "down" or "moved", and where the peer is
+OnPeerEvent = Callable[[str, Endpoint], None]  # an event of tap2tap.supervisor.hooks, and where the peer is
+
+FAREWELL = 0.5  # seconds that the link process has to say goodbye
 
 
 class LinkProcess:
     """The link process through all its lives, from the creation of this to `close`; `child` is what to watch over.
 
-    `key_file` is the descriptor of the file `name`, the caller's to close. Raises OSError.
+    `key_file` is the descriptor of the file `name`, `record` that of the one that remembers where the peer is, if there
+    is one; both are the caller's to close. `identity` of this object, from `start` on,
+    is what stands for the public key in it (messages.Ready). Raises OSError.
     """
 
-    def __init__(self, memory: Memory, key_file: int, name: str, identity: tuple[int, int]) -> None:
+    def __init__(self, memory: Memory, key_file: int, name: str, record: int | None, become: tuple[int, int]) -> None:
+        self.identity = b""
         self.on_peer_event: OnPeerEvent = lambda *_: None
+        self._record = record
         self._cable: messages.Cable | None = None
         self._channel: socket.socket | None = None  # to the life of now; None between two lives
         self._mistake = ""  # in the key file, which was edited meanwhile
@@ -47,7 +54,7 @@ class LinkProcess:
 
             return live(channel, key_file, name, memory)
 
-        self._server = ForkServer(Role.LINK, _load, life, [key_file], identity)
+        self._server = ForkServer(Role.LINK, _load, life, [key_file], become)
         self.child = Child(Role.LINK, memory.link, self._begin)
 
     def _begin(self) -> Process:
@@ -74,7 +81,8 @@ class LinkProcess:
         assert self._channel is not None
         stop.wait(self._channel.fileno())
         match self._receive():
-            case Ready():
+            case Ready(identity):
+                self.identity = identity
                 return
             case BadKeyFile(words):
                 raise UsageError(words)
@@ -82,7 +90,9 @@ class LinkProcess:
 
     def lend(self, cable: Cable) -> None:
         """Let it begin with the handshakes over this cable."""
-        self._cable = messages.Cable(cable.tap, cable.sock.fileno(), cable.keepalive, cable.remote)
+        self._cable = messages.Cable(
+            cable.tap, cable.sock.fileno(), self._record, cable.keepalive, cable.mtu, cable.remote
+        )
         self._tell(self._cable)
 
     def connect(self, role: Role) -> socket.socket:
@@ -107,11 +117,13 @@ class LinkProcess:
     def _read(self) -> None:
         match self._receive():
             case PeerUp(peer):
-                self.on_peer_event("up", peer)
+                self.on_peer_event("peer-up", peer)
             case PeerDown(peer):
-                self.on_peer_event("down", peer)
+                self.on_peer_event("peer-down", peer)
             case PeerMoved(peer):
-                self.on_peer_event("moved", peer)
+                self.on_peer_event("peer-moved", peer)
+            case PathMtu(peer):
+                self.on_peer_event("path-mtu", peer)
             case BadKeyFile(words):
                 if words != self._mistake:  # told once, however often it is tried
                     log.warning("the link cannot go on", reason=words)
@@ -145,6 +157,11 @@ class LinkProcess:
             self._channel.close()
             self._channel = None
 
+    def say_goodbye(self) -> None:
+        """Have it tell the peer that this is the end, and end. No worker may live: theirs is the count."""
+        self._tell(Goodbye())
+        self.child.finish(FAREWELL)
+
     def close(self) -> None:
         """End it."""
         self.child.end()
@@ -162,21 +179,20 @@ def _load() -> None:
 
 
 @contextlib.contextmanager
-def make_link_process(config: Config, memory: Memory, identity: tuple[int, int]) -> Iterator[LinkProcess | None]:
+def make_link_process(config: Config, memory: Memory, become: tuple[int, int]) -> Iterator[LinkProcess | None]:
     """Make the link process, where there is a key, and see to its end. Raises UsageError, StartError."""
     if config.key is None:
         yield None
         return
     memory.slots[Slot.LINK] = Link.DOWN  # a tunnel without a link is a plain one
-    key_file = open_key_file(config.key)
-    try:
+    with contextlib.ExitStack() as stack:
+        key_file = open_key_file(config.key)
+        stack.callback(os.close, key_file)
+        record = stack.enter_context(call_back.opened(config))
         try:
-            link = LinkProcess(memory, key_file, config.key, identity)
+            link = LinkProcess(memory, key_file, config.key, record, become)
         except OSError as error:
             raise StartError(
                 f"cannot start the link process: {error.strerror}: raise the limits of processes and open files"
             ) from error
-        with contextlib.closing(link):
-            yield link
-    finally:
-        os.close(key_file)
+        yield stack.enter_context(contextlib.closing(link))

@@ -6,11 +6,13 @@ from contextlib import suppress
 
 from tap2tap import clock, endpoint, log
 from tap2tap.counters import Slot
+from tap2tap.supervisor.bridges import Bridges
 from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess
 from tap2tap.supervisor.publisher import Publisher
 from tap2tap.supervisor.resolver import Resolver
+from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.worker import Cable
 
@@ -37,6 +39,8 @@ class Watch:
         self._link = link
         self._resolver = resolver
         self._publisher = publisher
+        self._route = None if link else Route(cable)
+        self._bridges = Bridges(cable.tap, parts=link is not None)
         # Not poll(2): a limit of open files that is lowered while we run makes it fail, though they are open already.
         self._epoll = select.epoll()
         self._waited: list[int] = []
@@ -56,12 +60,14 @@ class Watch:
                 self._look(now)
             if now >= self._publisher.due:
                 self._publisher.publish()
+            if now >= self._bridges.due:
+                self._bridges.look()
 
     def _turn(self) -> bool:
         """Wait for something to do, and do what came over a descriptor; whether a stop signal has come."""
-        due = [self._next_look, self._publisher.due]
+        due = [self._next_look, self._publisher.due, self._bridges.due]
         due += [child.restart_at for child in self._children if child.restart_at is not None]
-        waiting = self._hooks.waiting | self._publisher.waiting
+        waiting = self._hooks.waiting | self._publisher.waiting | self._bridges.waiting
         if self._link:
             waiting |= self._link.waiting
         if self._resolver:
@@ -89,6 +95,8 @@ class Watch:
             child.look()
         if self._resolver:
             self._resolve(self._resolver, now)
+        if self._route:
+            self._route.look()
 
     def _resolve(self, resolver: Resolver, now: float) -> None:
         slots = self._cable.memory.slots

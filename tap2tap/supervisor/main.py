@@ -69,7 +69,7 @@ def carry(
     hooks.introduce(cable.name)
     if link:  # the cable is not plugged in, not even for a moment, before the peer is there
         device.set_carrier(cable.tap, on=False)
-    set_up(cable, config, stop)
+    set_up(cable, config, link.identity if link else b"", stop)
     facts = describe(cable)
     hooks.run("up", cable.name, facts, stop)
     if not link:
@@ -98,7 +98,7 @@ def carry(
         for worker in workers:
             worker.end()
         if link:
-            link.child.end()
+            link.say_goodbye()
         code = close(hooks, cable, facts, stop)
     return code
 
@@ -155,7 +155,9 @@ def announce(cable: Cable) -> None:
 
 def run_peer_hook(hooks: Hooks, cable: Cable, facts: dict[str, str], event: str, peer: Endpoint) -> None:
     """Have the hook of an event of the peer run; `peer` is where it is, or was last."""
-    hooks.ask(f"peer-{event}", cable.name, {**facts, "TAP2TAP_PEER": str(peer)})
+    payload = cable.memory.slots[Slot.PATH]
+    path_mtu = str(payload + peer.headers) if payload else ""
+    hooks.ask(event, cable.name, {**facts, "TAP2TAP_PEER": str(peer), "TAP2TAP_PATH_MTU": path_mtu})
 
 
 def close(hooks: Hooks, cable: Cable, facts: dict[str, str], stop: Signals) -> int:

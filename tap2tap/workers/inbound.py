@@ -5,11 +5,14 @@ import time
 from typing import NoReturn
 
 from tap2tap.counters import Count
+from tap2tap.protocols.secure.wire import OVERHEAD
 from tap2tap.workers.arena import Arena
+from tap2tap.workers.offload.clamp import Clamp
 from tap2tap.workers.offload.join import SCRATCH, Joiner
+from tap2tap.workers.path import Path
 from tap2tap.workers.pin import Pin
 from tap2tap.workers.receive import Receiver
-from tap2tap.workers.stages import opener
+from tap2tap.workers.stages import PARTS_AREA, opener
 from tap2tap.workers.tap import Tap
 from tap2tap.workers.train import Train
 from tap2tap.workers.udp import AREA
@@ -25,11 +28,13 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     `channel` is the link's, for the protocols that have one; it stays the caller's.
     """
     counts = cable.memory.inbound
-    arena = Arena(AREA + SCRATCH)
+    arena = Arena(AREA + SCRATCH + PARTS_AREA)
     receiver = Receiver(cable.sock, arena, 0)
-    stage = opener(cable, arena, channel)
+    stage = opener(cable, arena, AREA + SCRATCH, channel)
     joiner = Joiner(arena, AREA, cable.join_udp) if cable.offload else None
-    writer = Writer(Tap(cable.tap, arena), arena, counts, joiner)
+    path = Path(cable.memory.slots, OVERHEAD if channel else 0)
+    clamp = Clamp(arena, counts, path) if cable.clamp else None
+    writer = Writer(Tap(cable.tap, arena), arena, counts, joiner, clamp)
     train, frames = Train(), Train()
     due = 0
     while True:

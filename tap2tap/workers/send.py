@@ -4,10 +4,12 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Callable
 from math import inf
 
 from tap2tap import log
 from tap2tap.counters import Count, Counts, Drop
+from tap2tap.memory import Private
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.backlog import Backlog
 from tap2tap.workers.receive import OURS
@@ -34,19 +36,24 @@ NEVER = 1 << 30  # bytes
 
 TRAINS, DATAGRAMS, FALLBACKS, DROPPED = Count.TRAINS, Count.DATAGRAMS, Count.FALLBACKS, Count.DROPPED
 NO_BUFFERS = int(Drop.NO_BUFFERS)
+SINGLY, IN_TRAINS = Private.SINGLY, Private.IN_TRAINS
 
 
 class Sender:
     """Sends trains to the peer with UDP_SEGMENT, datagram by datagram where the kernel refuses that.
 
     It never waits for room in the kernel: what there is none for, by the measure of tap2tap.workers.backlog, is
-    dropped. `sock` is borrowed. `segment` False never tries UDP_SEGMENT.
+    dropped. `sock` is borrowed. `segment` False never tries UDP_SEGMENT. `too_long` is told the size of datagrams that
+    were refused for it.
     """
 
-    def __init__(self, sock: socket.socket, arena: Arena, counts: Counts, segment: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, arena: Arena, counts: Counts, segment: bool, too_long: Callable[[int], None]
+    ) -> None:
         self.out = Outgoing(sock, arena)
         self.counts = counts
         self.backlog = Backlog(self.out)
+        self.too_long = too_long
         self.sockaddr = b""
         # Trains of datagrams of this size or more are refused as such; then a time when one is tried all the same.
         self.single_from, self.retry_at = (NEVER, -inf) if segment else (0, inf)
@@ -62,6 +69,8 @@ class Sender:
         retry = False
         if count > 1:
             size = segment = train.size
+            if self.counts[SINGLY]:
+                return self._send_each(train, 0)
             retry = size >= self.single_from
             if retry and self._singly():
                 return self._send_each(train, 0)
@@ -73,18 +82,19 @@ class Sender:
         if refusal:
             return self._refused(train, -refusal)
         self.backlog.sent(1, count, length)
+        if segment:
+            self.counts[IN_TRAINS] += count
         if retry:
             self.single_from = NEVER
         return 0
 
-    def keepalive(self, train: Train, sockaddr: bytes) -> bool:
-        """Send the one datagram of `train`; False when the kernel refused it."""
+    def single(self, train: Train, sockaddr: bytes) -> bool:
+        """Send the one datagram of `train`, which holds no frame; False when the kernel refused it."""
         if sockaddr is not self.sockaddr:
             self._aim(sockaddr)
         refusal = self._send_first(train)
         if refusal:
-            if -refusal in OURS:
-                raise OSError(-refusal, os.strerror(-refusal))
+            self._explain(-refusal, train.last)
             return False
         self.counts[DATAGRAMS] += 1
         return True
@@ -110,11 +120,11 @@ class Sender:
     def _refused(self, train: Train, number: int) -> int:
         """See to a train that was refused. Was it as a train? That is so if a single datagram of it is not."""
         if train.count == 1 or number in _FULL or number in _NO_WAY:
-            self._drop(number, train.count)
+            self._drop(number, train.last, train.count)
             return 0
         refusal = self._send_first(train)
         if refusal:
-            self._drop(-refusal, train.count)
+            self._drop(-refusal, train.size, train.count)
             return 0
         self.counts[FALLBACKS] += 1
         self._switch_off(train.size if number in _FOR_LENGTH else 0, number)
@@ -145,16 +155,22 @@ class Sender:
             if done > 0:
                 self.backlog.sent(done, done, size * (done - 1) + (last if done == some else size))
                 left -= done
-            elif self._drop(-done, 1):
+            elif self._drop(-done, size if left > 1 else last, 1):
                 left -= 1
             else:
                 self.counts[DROPPED + NO_BUFFERS] += left - 1
                 return 0
         return 0
 
-    def _drop(self, number: int, datagrams: int) -> bool:
-        """Count datagrams as dropped; whether there is any use in sending more. Raises OSError for faults of ours."""
+    def _explain(self, number: int, size: int) -> None:
+        """Say why a datagram of `size` bytes was refused to whom it concerns. Raises OSError for faults of ours."""
         if number in OURS:
             raise OSError(number, os.strerror(number))
+        if number == errno.EMSGSIZE:
+            self.too_long(size)
+
+    def _drop(self, number: int, size: int, datagrams: int) -> bool:
+        """Count datagrams of `size` bytes as dropped; whether there is any use in sending more. Raises OSError."""
+        self._explain(number, size)
         self.counts[DROPPED + _SEND_DROPS.get(number, Drop.OTHER)] += datagrams
         return number not in _FULL

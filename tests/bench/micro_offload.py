@@ -43,7 +43,7 @@ def bulk(name: str, flow: Flow, length: int, mss: int) -> None:
 
     def split() -> None:
         ARENA.put(AT - VNET_LENGTH, begin)  # its headers do not stay what they are
-        splitter.begin(whole)
+        splitter.begin(whole, 1 << 30)
         while splitter.next(train):
             pass
 

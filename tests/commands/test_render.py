@@ -1,5 +1,6 @@
 """One tunnel on one screen: what is shown, and in which units."""
 
+import re
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ def worker(**other: Any) -> Facts:
         "super_frame_frames": 0,
         "fallbacks": 0,
         "keepalives": 0,
+        "control": 0,
+        "parts": 0,
+        "too_long_for_peer": 0,
+        "clamped": 0,
         "dropped": {},
     } | other
 
@@ -37,6 +42,7 @@ def tunnel(outbound: Facts | None = None, inbound: Facts | None = None, **other:
         "pid": 70,
         "state": "up",
         "mtu": 1458,
+        "path_mtu": None,
         "data_plane": "compiled",
         "local": "[::]:1234",
         "peer": "192.0.2.1:1234",
@@ -96,6 +102,39 @@ def test_super_frames_and_fallbacks_are_shown_when_there_are_any() -> None:
     assert "fallbacks: 1" in text
     assert "super-frames" not in render(tunnel())
     assert "fallbacks" not in render(tunnel())
+
+
+def session(**other: Any) -> Facts:
+    """A session that is up, of which nothing has been measured yet."""
+    measured = ("peer_mtu", "round_trip_seconds", "jitter_seconds", "loss_outbound", "loss_inbound")
+    known = {"state": "up", "cipher": "AES-256-GCM", "last_handshake_seconds": 5, "rekeys": 0}
+    return known | dict.fromkeys(measured) | other
+
+
+def test_what_has_been_measured_of_the_path_is_shown() -> None:
+    lines = render(tunnel(session=session())).splitlines()
+    assert not [line for line in lines if re.match(r"  (path mtu|round trip|loss)|.*far end", line)]
+    measured = {"round_trip_seconds": 0.0123, "jitter_seconds": 0.0004, "loss_outbound": 0.002, "loss_inbound": 0.0}
+    lines = render(tunnel(session=session(peer_mtu=9000, **measured), mtu=1500, path_mtu=1492)).splitlines()
+    at = lines.index("  mtu: 1500 (far end: 9000)")
+    assert lines[at + 1] == "  path mtu: 1492"
+    at = lines.index("  latest handshake: 5 s ago")
+    assert lines[at + 1 : at + 3] == [
+        "  round trip: 12.30 ms, jitter 0.40 ms",
+        "  loss: 0.20 % outbound, 0.00 % inbound",
+    ]
+
+
+def test_what_is_rare_is_shown_when_there_is_any() -> None:
+    lines = render(tunnel(worker(control=4, parts=3, too_long_for_peer=2, clamped=1))).splitlines()
+    at = lines.index("    control datagrams: 4")
+    assert lines[at : at + 4] == [
+        "    control datagrams: 4",
+        "    frames in parts: 3",
+        "    frames too long for the far end: 2",
+        "    connections with a lowered MSS: 1",
+    ]
+    assert not [line for line in render(tunnel()).splitlines() if re.search("control|parts|far end|MSS", line)]
 
 
 def test_with_an_earlier_reading_there_are_rates() -> None:

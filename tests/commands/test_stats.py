@@ -19,8 +19,20 @@ from tests.support.command import AS_NOBODY, mistake, tap2tap
 from tests.support.tunnel import COMMAND, RIGHT, Tunnel, joined, ping
 
 # What those who read --json rely on; keys may be added, none may go or change its meaning.
-CONTRACT = {"interface", "pid", "mtu", "local", "peer", "uptime_seconds", "data_plane", "workers", "link"}
-WORKER_CONTRACT = {"pid", "cpu", "restarts", "frames", "bytes", "datagrams", "dropped"}
+CONTRACT = {
+    "interface",
+    "pid",
+    "mtu",
+    "path_mtu",
+    "local",
+    "peer",
+    "uptime_seconds",
+    "data_plane",
+    "workers",
+    "link",
+    "session",
+}
+WORKER_CONTRACT = {"pid", "cpu", "restarts", "frames", "bytes", "datagrams", "dropped", "control", "parts", "clamped"}
 
 # A local user's own file that looks like a block of a living supervisor: every slot at its maximum.
 FORGER = """

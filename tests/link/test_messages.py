@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tap2tap.counters import Role
 from tap2tap.endpoint import Endpoint
 from tap2tap.link import messages
-from tap2tap.link.messages import FDS, BadKeyFile, Cable, Channel, PeerEvent, Ready, Remote
+from tap2tap.link.messages import FDS, IDENTITY, BadKeyFile, Cable, Channel, Goodbye, PeerEvent, Ready, Remote
 
 addresses = st.ip_addresses().filter(lambda each: not str(each).startswith("::ffff:"))
 endpoints = st.builds(Endpoint, addresses, st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1))
@@ -29,7 +29,14 @@ def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-@given(st.one_of(events, st.builds(Remote, endpoints), st.just(Ready())))
+@given(
+    st.one_of(
+        events,
+        st.just(Goodbye()),
+        st.builds(Remote, endpoints),
+        st.builds(Ready, st.binary(min_size=IDENTITY, max_size=IDENTITY)),
+    )
+)
 def test_what_is_sent_arrives(message: messages.ToLink | messages.ToSupervisor) -> None:
     with channel() as (ours, theirs):
         messages.send(ours, message)
@@ -40,17 +47,23 @@ def test_what_is_sent_arrives(message: messages.ToLink | messages.ToSupervisor) 
         assert messages.receive(theirs) is None
 
 
-@given(st.integers(0, 3600), st.none() | endpoints)
-def test_descriptors_arrive_with_what_is_said_about_them(keepalive: int, remote: Endpoint | None) -> None:
+@given(st.none() | st.just(0), st.integers(0, 3600), st.integers(0, 65535), st.none() | endpoints)
+def test_descriptors_arrive_with_what_is_said_about_them(
+    record: int | None, keepalive: int, mtu: int, remote: Endpoint | None
+) -> None:
     with channel() as (ours, theirs):
-        messages.send(ours, Cable(0, 1, keepalive, remote))
+        messages.send(ours, Cable(0, 1, record, keepalive, mtu, remote))
         messages.send(ours, Channel(Role.INBOUND, 2))
         cable, worker = (messages.receive(theirs, FDS) for _ in range(2))
         assert isinstance(cable, Cable)
         assert isinstance(worker, Channel)
-        assert cable[2:] == (keepalive, remote)
+        assert cable[3:] == (keepalive, mtu, remote)
         assert worker.role is Role.INBOUND
-        for mine, given in zip((0, 1, 2), (cable.tap, cable.sock, worker.fd), strict=True):
+        pairs = [(0, cable.tap), (1, cable.sock), (2, worker.fd), (record, cable.record)]
+        assert (record is None) == (cable.record is None)
+        for mine, given in pairs:
+            if mine is None or given is None:
+                continue
             assert os.path.sameopenfile(mine, given)
             os.close(given)
 
@@ -75,6 +88,7 @@ def test_anything_is_a_message_or_refused_and_leaves_no_descriptor(packed: bytes
             with contextlib.suppress(ValueError, BlockingIOError):
                 message = messages.receive(theirs, most)
                 assert message is None or most or not isinstance(message, Cable | Channel)
-                for fd in {"Cable": (1, 2), "Channel": (2,)}.get(type(message).__name__, ()):
-                    os.close(message[fd - 1])  # type: ignore[index, arg-type]
+                for at in {"Cable": (0, 1, 2), "Channel": (1,)}.get(type(message).__name__, ()):
+                    if message[at] is not None:  # type: ignore[index]
+                        os.close(message[at])  # type: ignore[index, arg-type]
         assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,7 +1,6 @@
 """Trains that the kernel refuses for real, and routes that come and go under a tunnel."""
 
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -12,8 +11,8 @@ from tap2tap import endpoint
 from tap2tap.counters import Count
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tap2tap.workers.send import RETRY_AFTER
-from tests.conftest import lacking
 from tests.support.lone import roomy
+from tests.support.nft import nft
 from tests.support.sending import Path, notes
 from tests.support.traffic import segment_size
 from tests.support.tunnel import RIGHT, Tunnel, joined
@@ -40,15 +39,6 @@ class Trouble(NamedTuple):
 
     begin: Callable[[Host, Path], None]
     end: Callable[[Host, Path], None]
-
-
-def nft(host: Host, *commands: str) -> None:
-    """Have the firewall of a host changed."""
-    try:
-        for command in commands:
-            host.run(["nft", *command.split()])
-    except (OSError, subprocess.CalledProcessError) as error:
-        lacking(f"nft: {error}")
 
 
 def without_checksums(path: Path, *, on: bool) -> None:

@@ -93,7 +93,7 @@ def carry(dice: random.Random, both: Pair | None) -> None:
             data = junk(dice, size)
             train = frames.load(both.incoming, IN, [data[at : at + size] for at in range(0, len(data), size)])
             assert not list(both.runs_of(train, THERE))
-            list(both.into.notices())
+            both.notices()
 
 
 def test_nothing_that_is_forgotten_waits_for_the_collector() -> None:

@@ -44,7 +44,7 @@ class Orders:
 
     def keys(self, direction: str, behind: int = 0) -> set[bytes]:
         """Those for one worker, from a line of the notes on."""
-        lines = [line.split() for line in self._path.read_text().splitlines()[behind:]]
+        lines = [line.split(" ") for line in self._path.read_text().splitlines()[behind:]]  # data may be empty
         return {bytes.fromhex(key) for task, key in lines if task == TASKS[direction]}
 
     def __len__(self) -> int:

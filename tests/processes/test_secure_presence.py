@@ -20,11 +20,16 @@ from tests.support.tunnel import LEFT, RIGHT, Tunnel, address, ping, wait_ping
 
 
 class Diary:
-    """What an --on-peer hook was told: (event, peer, interface) one after the other."""
+    """What an --on-peer hook was told of the peer: (event, peer, interface) one after the other.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    With `path`, of the path MTU too, which is the last of each entry then.
+    """
+
+    def __init__(self, folder: Path, name: str, *, path: bool = False) -> None:
         self.file = folder / f"{name}.diary"
-        self.hook = script(folder / name, f'echo "$TAP2TAP_EVENT $TAP2TAP_PEER $1" >> {self.file}')
+        note = '"$TAP2TAP_EVENT $TAP2TAP_PEER $1' + (' $TAP2TAP_PATH_MTU"' if path else '"')
+        only = "" if path else '[ "$TAP2TAP_EVENT" = path-mtu ] || '
+        self.hook = script(folder / name, f"{only}echo {note} >> {self.file}")
 
     @property
     def entries(self) -> list[tuple[str, ...]]:

@@ -33,7 +33,7 @@ class Answering:
 
     def __init__(self) -> None:
         self.home, vps = make_keys()
-        self.link = Link(vps, remote=None, keepalive=0, hardware_aes=True, random=os.urandom)
+        self.link = Link(vps, remote=None, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
         self.now = 100.0
 
     def initiation(self, cookie: bytes = NO_COOKIE) -> list[bytes | int]:
@@ -148,7 +148,7 @@ def nothing_tells_where_the_peer_is() -> None:
 
 def our_own_session_is_proved_late() -> None:
     home, vps = make_keys()
-    link = Link(home, remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom)
+    link = Link(home, remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     (send,) = link.start(100.0)
     assert isinstance(send, Send)
     response, _ = Received(Identity(vps), send.datagram).respond(
@@ -165,7 +165,7 @@ def our_own_session_is_proved_late() -> None:
 
 def a_link_takes_over() -> None:
     """Until the session of its predecessor is over, the peer stays up, and then it is down."""
-    link = Link(make_keys()[0], remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom)
+    link = Link(make_keys()[0], remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     link.resume(VPS, heard=95.0, until=105.0)
     link.start(100.0)
     assert link.status().state == "up"

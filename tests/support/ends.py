@@ -10,7 +10,8 @@ from tap2tap.workers.arena import Arena
 from tap2tap.workers.gather import AREA, Gather
 from tap2tap.workers.offload.join import SCRATCH, Joiner
 from tap2tap.workers.offload.split import OUT_AREA, Splitter
-from tap2tap.workers.stages import KEEPALIVE_AREA
+from tap2tap.workers.path import Path
+from tap2tap.workers.stages import STAGE_AREA
 from tap2tap.workers.tap import Tap
 from tap2tap.workers.train import Train
 from tap2tap.workers.udp import AREA as RECEIVED
@@ -21,7 +22,7 @@ from tests.support.lone import BUFFER, find_room, roomy
 from tests.support.mixture import Read, received
 from tests.support.pair import HERE, Pair
 
-FIRST = KEEPALIVE_AREA  # bytes of the arena in front of what is read
+FIRST = STAGE_AREA  # bytes of the arena in front of what is read
 IN = 64  # where a received train lies
 
 
@@ -42,6 +43,7 @@ class Ends:
         self.outgoing = both.outgoing if both else Arena(FIRST + AREA + OUT_AREA)
         self.incoming = both.incoming if both else Arena(RECEIVED + SCRATCH)
         front, overhead = (self.seal.front, self.seal.overhead) if self.seal else (0, 0)
+        self.path = Path(both.memory.slots if both else slots(), overhead)
         self.gather = Gather(Tap(read.fileno(), self.outgoing), self.outgoing, FIRST, overhead)
         self.split = Splitter(self.outgoing, slots(), FIRST + AREA, front, overhead)
         tap, joiner = Tap(write.fileno(), self.incoming), Joiner(self.incoming, RECEIVED, True)
@@ -59,16 +61,18 @@ class Ends:
     def carried(self, reads: Sequence[Read]) -> list[bytes]:
         """The datagrams that all this becomes."""
         datagrams: list[bytes] = []
-        read, train = Train(), Train()
+        read, cut, train = Train(), Train(), Train()
         for header, frame, _ in reads:
             self.fed.send(header + frame)
         for _ in reads:  # once is not enough where a lone frame is expected
             while self.gather.read(read):
-                self.split.begin(read)
-                while self.split.next(train):
-                    assert self.seal is None or self.seal.seal(train)
-                    assert train.step == train.size or train.count == 1
-                    datagrams += contents(self.outgoing, train)
+                self.split.begin(read, self.path.room())
+                while self.split.next(cut):
+                    if self.seal is None:
+                        datagrams += contents(self.outgoing, cut)
+                    while self.seal is not None and self.seal.seal(cut, train):
+                        assert train.step == train.size or train.count == 1
+                        datagrams += contents(self.outgoing, train)
         return datagrams
 
     def delivered(self, datagrams: Sequence[bytes], most: int) -> list[bytes]:

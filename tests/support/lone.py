@@ -30,6 +30,7 @@ from tap2tap.endpoint import (
     store,
 )
 from tap2tap.memory import Memory
+from tap2tap.protocols.secure.mailbox import LinkEnd, channel
 from tap2tap.vnet import NO_OFFLOAD, VNET_LENGTH
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
@@ -75,10 +76,19 @@ def find_room(size: int, *socks: socket.socket) -> None:
 class Lone:
     """The worker `direction` on its own. What is fed to it before `start` waits for it, all at once.
 
-    `remote` False is server mode. Without a `host` the sockets are on this one's loopback.
+    `remote` False is server mode. Without a `host` the sockets are on this one's loopback. `secure` is for the stage of
+    the secure protocol, whose `link` the test is.
     """
 
-    def __init__(self, direction: str, *, remote: bool = True, host: Host | None = None, **cable: Any) -> None:
+    def __init__(
+        self,
+        direction: str,
+        *,
+        remote: bool = True,
+        host: Host | None = None,
+        secure: bool = False,
+        **cable: Any,
+    ) -> None:
         self.direction = direction
         self.host = host
         self.tap, self._tap = (roomy(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -89,6 +99,10 @@ class Lone:
         os.truncate(self._shared, memory.SIZE)
         self.memory = mapped(self._shared)
         self.counts = self.memory.outbound if direction == "outbound" else self.memory.inbound
+        self._channel: socket.socket | None = None
+        if secure:
+            ours, self._channel = channel()
+            self.link = LinkEnd(ours, self.counts)
         self._facts = {"mtu": 1458, "keepalive": 0, "offload": False} | cable
         self._facts = dict.fromkeys(("trains", "join_udp", "clamp"), True) | self._facts
         self._facts["remote"] = remote
@@ -118,6 +132,7 @@ class Lone:
         """Start the process."""
         self._tap.setblocking(False)
         fds = [self._tap.fileno(), self.sock.fileno(), self._shared]
+        fds += [self._channel.fileno()] if self._channel else []
         argv = [sys.executable, "-m", "tests.support.lone", self.direction, json.dumps(self._facts), *map(str, fds)]
         if self.host:
             argv = self.host.command(argv)
@@ -185,6 +200,9 @@ class Lone:
             self.process.wait()
         for sock in (self.tap, self._tap, self.sock, self.peer):
             sock.close()
+        if self._channel:
+            self._channel.close()
+            self.link.close()
         os.close(self._shared)
 
 
@@ -194,15 +212,19 @@ def mapped(fd: int) -> Memory:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Be the worker: DIRECTION FACTS TAP SOCKET MEMORY, the last three being descriptors."""
+    """Be the worker: DIRECTION FACTS TAP SOCKET MEMORY [CHANNEL], all from the third on being descriptors."""
     facts = json.loads(argv[1])
-    tap, sock, fd = map(int, argv[2:])
+    tap, sock, fd, *link = map(int, argv[2:])
     shared = mapped(fd)
     facts["remote"] = load(shared.slots, Slot.PEER) if facts["remote"] else None
     log.setup(argv[0], log.WARNING)
     loop = outbound if argv[0] == "outbound" else inbound
     cable = Cable(name="lone", tap=tap, sock=socket.socket(fileno=sock), memory=shared, **facts)
-    loop(cable, Pin(min(os.sched_getaffinity(0)), os.sched_getaffinity(0)), None)
+    loop(
+        cable,
+        Pin(min(os.sched_getaffinity(0)), os.sched_getaffinity(0)),
+        socket.socket(fileno=link[0]) if link else None,
+    )
 
 
 if __name__ == "__main__":

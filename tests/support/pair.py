@@ -15,10 +15,10 @@ from tap2tap.memory import SESSIONS, Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mac import mac
-from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Task, WorkerEnd, channel
+from tap2tap.protocols.secure.mailbox import LinkEnd, Notice, Order, Proved, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.wire import Cipher
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.stages import KEEPALIVE_AREA
+from tap2tap.workers.stages import PARTS_AREA, STAGE_AREA
 from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.secure.open import SecureOpen
 from tap2tap.workers.stages.secure.seal import SecureSeal
@@ -27,19 +27,23 @@ from tests.support.frames import contents, load, trains_of
 
 HERE = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234).raw(socket.AF_INET)
 THERE = Endpoint(ipaddress.ip_address("198.51.100.7"), 4321).raw(socket.AF_INET)
-LONGEST = 9022  # bytes of a frame
+LONGEST = 9022  # bytes of a frame with two tags on an interface with jumbo frames
 PEER_KEY = bytes(range(32))  # of the mac of the peer's handshakes
 AREA = 1 << 20  # bytes of an arena; the first ones are the seal stage's own
-FRAMES_AT = KEEPALIVE_AREA + 64
+FRAMES_AT = STAGE_AREA + 64
 
 
 class Pair:
-    """Both stages on one memory, as if their link ran both ends; `replace` is what a killed one gets."""
+    """Both stages on one memory, as if their link ran both ends; `replace` is what a killed one gets.
+
+    The peer moves as the inbound stage says, without a check.
+    """
 
     def __init__(self, stack: ExitStack) -> None:
         self.memory = memory.create()
         self._stack = stack
-        self.outgoing, self.incoming = Arena(AREA), Arena(AREA)
+        self.outgoing, self.incoming = Arena(AREA), Arena(AREA + PARTS_AREA)
+        self._notices: list[Notice] = []
         self.live = {(Task.PEER_MAC, 0): Order(Task.PEER_MAC, data=PEER_KEY)}
         self.replace()
 
@@ -53,29 +57,60 @@ class Pair:
             )
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )
-        self.seal = SecureSeal(out, seal, self.outgoing, 0)
-        self.open = SecureOpen(self.memory, open_, 2, self.incoming, LengthFilter(LONGEST, into))
+        self.seal = SecureSeal(self.memory, seal, self.outgoing, 0)
+        self.open = SecureOpen(self.memory, open_, 2, self.incoming, AREA, LengthFilter(into))
         for order in self.live.values():
             (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
 
     def session(
-        self, index: int, cipher: Cipher = Cipher.AES_256_GCM, *, use: bool = True, until: float = float("inf")
+        self,
+        index: int,
+        cipher: Cipher = Cipher.AES_256_GCM,
+        *,
+        use: bool = True,
+        until: float = float("inf"),
+        parts: bool = True,
     ) -> None:
         """Open a session with its own key and slot, the newest so far, and send on it."""
         key, slot = index.to_bytes(32, "big"), index % SESSIONS
-        self.memory.inbound[Private.SESSION + slot] = 0
+        for first in (Private.SESSION, Private.ACCEPTED, Private.LATE):
+            self.memory.inbound[first + slot] = 0
         self.memory.outbound[Private.SESSION + slot] = CONTROL_COUNTERS
         end = int(min(until, 1e9) * 1e9)
         opened = self.live[Task.OPEN, index] = Order(Task.OPEN, cipher, index, slot, end, data=key)
         self.into.order(opened)
         if use:
-            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, end, data=key)
+            used = self.live[Task.USE, 0] = Order(Task.USE, cipher, index, slot, end, parts=parts, data=key)
             self.out.order(used)
+
+    def use(self, index: int) -> None:
+        """Send on a session that is open, from where its counters are."""
+        self.out.order(dataclasses.replace(self.live[Task.OPEN, index], task=Task.USE, parts=True))
 
     def sealed(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[bytes]:
         """The datagrams of a train of frames."""
-        train = load(self.outgoing, FRAMES_AT, frames, room=self.seal.overhead, vouched=vouched)
-        return contents(self.outgoing, train) if self.seal.seal(train) else []
+        return [datagram for train in self.trains(frames, vouched=vouched) for datagram in train]
+
+    def trains(self, frames: Sequence[bytes], *, vouched: bool = False) -> list[list[bytes]]:
+        """The same, by trains."""
+        read, train = load(self.outgoing, FRAMES_AT, frames, room=self.seal.overhead, vouched=vouched), Train()
+        made = []
+        while self.seal.seal(read, train):
+            assert train.step == train.size or train.count == 1
+            made.append(contents(self.outgoing, train))
+        assert not read.count
+        return made
+
+    def path(self, payload: int) -> None:
+        """Let a datagram to the peer have so many bytes."""
+        self.memory.slots[Slot.PATH] = payload
+
+    def control(self) -> list[bytes]:
+        """The control datagrams that were ordered."""
+        train, made = Train(), []
+        while self.seal.control(train):
+            made += contents(self.outgoing, train)
+        return made
 
     def keepalive(self) -> list[bytes]:
         """What is sent when nothing else was."""
@@ -108,9 +143,22 @@ class Pair:
         """What a worker dropped, by reason."""
         return {drop.name: counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]}
 
+    def notices(self) -> list[Notice]:
+        """What the inbound stage has told the link since the last call."""
+        self._follow()
+        told, self._notices = self._notices, []
+        return told
+
+    def _follow(self) -> None:
+        for notice in self.into.notices():
+            self._notices.append(notice)
+            if isinstance(notice, Proved) and notice.newest:
+                endpoint.store(self.memory.slots, Slot.PEER, notice.source)
+
     @property
     def peer(self) -> str:
         """Where the peer is."""
+        self._follow()
         return str(endpoint.load(self.memory.slots, Slot.PEER))
 
 

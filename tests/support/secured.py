@@ -23,7 +23,7 @@ PACKET_STATISTICS = 6  # linux/if_packet.h
 PACKET_VNET_HDR = 15
 VNET = struct.Struct("=BBHHHH")
 GSO_UDP_L4 = 5  # linux/virtio_net.h
-DATA = (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED)
+DATA = (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED, wire.TYPE_PART, wire.TYPE_CONTROL)
 BUFFER = 8 << 20  # bytes
 
 # The durations of a busy life in a few seconds; a test with a test's patience.

@@ -37,11 +37,12 @@ class Path:
         self.refuse: Refuse = lambda _: 0
         self.calls = 0
         self.most = ROOM
+        self.too_long: list[int] = []  # sizes that the sender was told are
         self.counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         self._numbers = count()
         monkeypatch.setattr(send, "time", SimpleNamespace(monotonic=lambda: self.now))
         self._arena = Arena(ROOM)
-        self._sender = Sender(sock, self._arena, self.counts, segment=True)
+        self._sender = Sender(sock, self._arena, self.counts, True, self.too_long.append)
         self._sender.out = _Refusing(self, sock, self._arena)
         self.sock, self._peer = sock, peer
         peer.setblocking(False)
@@ -64,7 +65,7 @@ class Path:
 
     def keepalive(self, datagram: bytes) -> bool:
         """Send a keepalive; whether the kernel took it."""
-        return self._sender.keepalive(lay(self._arena, [datagram]), self._sockaddr)
+        return self._sender.single(lay(self._arena, [datagram]), self._sockaddr)
 
     def came(self) -> list[bytes]:
         """What has come to the other end, at once."""

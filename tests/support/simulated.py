@@ -2,7 +2,8 @@
 
 A `Host` is what link process and workers are to a `Link`: it carries out actions, seals and opens frames. Its link
 process may be stopped; its workers then go on with the orders that they have, and for as long as those say. What must
-always hold is asserted: no frame arrives that the peer did not send, or that has arrived before.
+always hold is asserted: no frame arrives that the peer did not send, or that has arrived before; nothing but handshakes
+is sent before the peer has proved a session; no answer is longer than what it answers.
 """
 
 import ipaddress
@@ -12,30 +13,37 @@ from cryptography.exceptions import InvalidTag
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys, public_key
-from tap2tap.protocols.secure import limits, wire
+from tap2tap.protocols.secure import limits, mailbox, wire
 from tap2tap.protocols.secure.actions import (
     NEVER,
     Action,
     CloseReceive,
     Note,
     OpenReceive,
+    PathMtu,
+    PeerAt,
     PeerDown,
     PeerMoved,
     PeerUp,
+    Received,
+    Remember,
     Send,
+    SendControl,
     SendKeepalive,
+    SendTrains,
     StopSending,
     Traffic,
     UseForSending,
 )
+from tap2tap.protocols.secure.control import LONGEST, Kind
 from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
-from tap2tap.protocols.secure.sealing import aead
 from tap2tap.protocols.secure.sessions import ROOM
 from tap2tap.protocols.secure.states import SessionState
 from tests.support.datagrams import take_apart
 from tests.support.simulated_network import Network
+from tests.support.simulated_worker import Inbound, Outbound
 
 MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
 
@@ -59,23 +67,6 @@ def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list
     return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
 
 
-class Inbound:
-    """What an inbound worker keeps of one session."""
-
-    def __init__(self, action: OpenReceive) -> None:
-        self.cipher, self.aead, self.until = action.cipher, aead(action.cipher, action.key), action.until
-        self.counters: set[int] = set()  # that were accepted
-        self.newest = -1
-        self.proved = False
-
-    def fresh(self, counter: int) -> bool:
-        return counter > self.newest - 64 and counter not in self.counters
-
-    def accept(self, counter: int) -> None:
-        self.counters.add(counter)
-        self.newest = max(self.newest, counter)
-
-
 class Host:
     """One end, at `address`, which may change."""
 
@@ -88,13 +79,15 @@ class Host:
         remote: Endpoint | None = None,
         keepalive: int = 25,
         aes: bool = True,
+        mtu: int = 1500,
         timers: Timers | None = None,
         sampled: bool = False,
     ) -> None:
         """`sampled`: what the workers did is known by the time of the next tick only, not by its own."""
         self.sampled = sampled
         self.network, self.keys, self.address = network, keys, address
-        self.remote, self.keepalive, self.aes, self.timers = remote, keepalive, aes, timers
+        self.remote, self.keepalive, self.aes, self.mtu, self.timers = remote, keepalive, aes, mtu, timers
+        self.remembered: Endpoint | None = None  # in a file
         self.log: list[tuple[float, Action]] = []
         self.sent_frames = 0
         self.heard_frames: set[bytes] = set()
@@ -105,20 +98,28 @@ class Host:
         self.restart()
 
     def restart(self) -> None:
-        """As when the tunnel is killed and started again: nothing survives but the key file."""
+        """As when the tunnel is killed and started again: nothing survives but the key file, and where the peer was."""
         self.link = Link(
             self.keys,
             remote=self.remote,
             keepalive=self.keepalive,
             hardware_aes=self.aes,
             random=self.network.random.randbytes,
+            mtu=self.mtu,
+            last=self.remembered,
             timers=self.timers,
         )
         self.inbound: dict[int, Inbound] = {}
-        self.outbound: UseForSending | None = None
-        self.counter = 0
-        self.up = False
-        self.peer = self.remote  # where frames go
+        self.outbound: Outbound | None = None
+        self.receives: Inbound | None = None  # on the session of `outbound`
+        self.proving = 0  # the index of the session that something came in on last
+        self.gone = self.up = False
+        self.peer = self.remote  # where frames go,
+        self.sealed, self.limit = 0, 0  # in bytes; no more than the limit, if there is one
+        self.payload = 0  # that fits the path; 0: not known
+        self.trains = True
+        self.bytes = 0  # of frames
+        self.provoked = 0  # bytes of the control datagram that is being answered
         self.ticked = self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
         self.act(self.link.start(self.network.now))
 
@@ -128,9 +129,9 @@ class Host:
             self.log.append((now, action))
             match action:
                 case Send(datagram, endpoint):
-                    if datagram[0] == wire.TYPE_DATA:
-                        _, index, counter = take_apart(datagram)
-                        assert counter < CONTROL_COUNTERS
+                    if datagram[0] >= wire.TYPE_DATA:
+                        kind, index, counter = take_apart(datagram)
+                        assert kind == wire.TYPE_CONTROL if self.gone else counter < CONTROL_COUNTERS
                         self.network.use_nonce(self.link, index, counter)
                         self.last_sent = now
                     self.network.send(datagram, self.address, endpoint)
@@ -141,11 +142,27 @@ class Host:
                 case CloseReceive(index):
                     del self.inbound[index]
                 case UseForSending():
-                    self.outbound, self.counter = action, CONTROL_COUNTERS
+                    self.outbound, self.receives = Outbound(action), self.inbound[self.proving]
+                    assert self.receives.proved
                 case StopSending():
                     self.outbound = None
                 case SendKeepalive():
                     assert self.seal(b"")
+                case SendControl(text, size):
+                    assert self.outbound
+                    assert self.outbound.parts
+                    if text[0] in (Kind.ANSWER, Kind.PATH_ANSWER):
+                        self.provoked -= wire.OVERHEAD + len(text)
+                        assert self.provoked >= 0
+                    self.transmit(wire.TYPE_CONTROL, text + bytes(max(0, size - wire.OVERHEAD - len(text))))
+                case PeerAt(endpoint, limit):
+                    self.peer, self.limit = endpoint, 0 if limit is None else self.sealed + limit
+                case PathMtu(payload):
+                    self.payload = payload
+                case SendTrains(on):
+                    self.trains = on
+                case Remember(endpoint):
+                    self.remembered = endpoint
                 case PeerUp(endpoint):
                     assert not self.up
                     assert endpoint == self.peer
@@ -183,8 +200,15 @@ class Host:
                 now if when > before else when for when in (self.last_sent, self.last_frame_sent, self.last_frame_heard)
             )
             self.ticked = now
+        one = self.receives
         traffic = Traffic(
-            self.last_sent, self.last_heard, self.last_frame_sent, self.last_frame_heard, self.counter, self.peer
+            self.last_sent,
+            self.last_heard,
+            self.last_frame_sent,
+            self.last_frame_heard,
+            self.outbound.counter if self.outbound else 0,
+            bytes=self.bytes,
+            received=Received(one.index, one.newest + 1, one.accepted, one.late) if one else None,
         )
         self.act(self.link.tick(self.network.now, traffic))
         assert self.link.next_deadline() > self.network.now  # or a link process would spin
@@ -194,36 +218,56 @@ class Host:
         if self.outbound is None or self.peer is None or self.network.now >= self.outbound.until:
             self.lost_without_session += bool(frame)
             return False
-        one = self.outbound
-        self.network.use_nonce(self.link, one.index, self.counter)
-        header = wire.header(kind, one.index, self.counter)
-        sealed = aead(one.cipher, one.key).encrypt(wire.nonce(one.cipher, self.counter), frame, header)
-        self.counter += 1
-        self.last_sent = self.network.now
+        texts = list(self.outbound.texts(kind, frame, self.payload))
+        if frame and self.limit and self.sealed + sum(len(text) + wire.OVERHEAD for _, text in texts) > self.limit:
+            return True  # dropped: the peer may be elsewhere
         if frame:
             self.last_frame_sent = self.network.now
-        self.network.send(header + sealed, self.address, self.peer)
+            self.bytes += len(frame)
+        for each, text in texts:
+            self.transmit(each, text)
         return True
 
-    def send_frame(self, kind: int = wire.TYPE_DATA) -> bytes:
-        frame = b"%d from %d" % (self.sent_frames, id(self))
+    def transmit(self, kind: int, text: bytes) -> None:
+        """Seal and send one datagram."""
+        if self.outbound is None or self.peer is None or self.network.now >= self.outbound.until:
+            return
+        self.network.use_nonce(self.link, self.outbound.index, self.outbound.counter)
+        datagram = self.outbound.seal(kind, text)
+        self.sealed += len(datagram)
+        self.last_sent = self.network.now
+        self.network.send(datagram, self.address, self.peer)
+
+    def leave(self) -> None:
+        """Stop in an orderly way. The workers are gone before the link process says goodbye."""
+        counter = self.outbound.counter if self.outbound else 0
+        self.gone = True
+        for number, action in enumerate(self.link.goodbye(self.network.now, counter)):
+            self.network.after(0.05 * number, lambda action=action: self.act([action]))  # type: ignore[misc]
+        assert self.link.next_deadline() == float("inf")
+        self.inbound, self.outbound, self.up = {}, None, False
+
+    def send_frame(self, kind: int = wire.TYPE_DATA, length: int = 0) -> bytes:
+        frame = (b"%d from %d" % (self.sent_frames, id(self))).rjust(length, b".")
         self.sent_frames += 1
         self.seal(frame, kind)
         return frame
 
     def deliver(self, datagram: bytes, source: Endpoint) -> None:
+        if self.gone:
+            return
         if datagram and datagram[0] in wire.HANDSHAKE_TYPES:
             if not self.stopped:
                 self.act(self.link.received(self.network.now, datagram, source))
             return
         if len(datagram) < wire.OVERHEAD:
             return
-        _, index, counter = take_apart(datagram)
+        kind, index, counter = take_apart(datagram)
         session = self.inbound.get(index)
         if session is None or self.network.now >= session.until or not session.fresh(counter):
             return
         try:
-            frame = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
+            text = session.aead.decrypt(wire.nonce(session.cipher, counter), datagram[8:], datagram[:8])
         except InvalidTag:
             return
         session.accept(counter)
@@ -231,15 +275,29 @@ class Host:
         latest = max(one.until for one in self.inbound.values() if one.proved)
         newest = session.newest == counter and session.until >= latest - SAME_AGE
         self.last_heard = self.network.now
-        if newest:
-            self.peer = source
+        if kind == wire.TYPE_PART:
+            self.accept(session.finish(counter, text))
+        elif kind != wire.TYPE_CONTROL:
+            self.accept(text)
+        if self.stopped:
+            return
+        if first or counter < CONTROL_COUNTERS or (newest and source != self.peer):
+            self.proving = index
+            self.act(self.link.proved(self.network.now, index, source, newest=newest))
+        if kind == wire.TYPE_CONTROL:
+            self.provoked = len(datagram)
+            came = mailbox.Received(index, counter, len(datagram), text[:LONGEST], source)
+            self.act(self.link.control(self.network.now, came))
+            self.provoked = 0
+
+    def accept(self, frame: bytes) -> None:
+        """Take a frame; an empty one is none."""
         if frame:
             self.last_frame_heard = self.network.now
+            self.bytes += len(frame)
             assert frame not in self.heard_frames
             assert not frame.endswith(b" %d" % id(self))
             self.heard_frames.add(frame)
-        if (first or counter < CONTROL_COUNTERS) and not self.stopped:
-            self.act(self.link.proved(self.network.now, index, source, newest=newest))
 
     def actions(self, kind: type) -> list[tuple[float, Action]]:
         return [(when, action) for when, action in self.log if isinstance(action, kind)]

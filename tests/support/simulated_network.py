@@ -13,6 +13,7 @@ from typing import Protocol
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.link import Link
 
+IP_AND_UDP = 28  # bytes around a datagram
 DELAY = 0.01  # seconds from one host to the other, unless a test says otherwise
 
 # What becomes of one datagram: (delay, datagram, source, destination), any number of times.
@@ -40,6 +41,7 @@ class Network:
 
     def __init__(self, seed: int = 0) -> None:
         self.now = 1000.0
+        self.mtu = 0  # of the path, IPv4; 0: whatever comes
         self.random = random.Random(seed)
         self.hosts: list[Node] = []
         self.policy: Policy = lambda datagram, source, destination: [(DELAY, datagram, source, destination)]
@@ -58,6 +60,8 @@ class Network:
 
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         self.wire.append((datagram, source, destination))
+        if self.mtu and len(datagram) + IP_AND_UDP > self.mtu:
+            return
         for delay, what, whence, whither in self.policy(datagram, source, destination):
             self.inject(what, whence, whither, delay)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tap2tap import endpoint
 from tap2tap.counters import Count, Drop
-from tap2tap.memory import GROUP
+from tap2tap.memory import GROUP, Private
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.send import RETRY_AFTER, Sender
 from tap2tap.workers.train import ROOM
@@ -184,6 +184,36 @@ def test_faults_of_this_program_are_raised(number: int, monkeypatch: pytest.Monk
             assert raised.value.errno == number
 
 
+def test_what_is_refused_for_its_length_is_told_and_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    with loopback(monkeypatch) as path:
+        path.refuse = lambda _: errno.EMSGSIZE
+        path.send(1000)
+        path.send(900, length=1)
+        assert not path.keepalive(bytes(800))
+        path.counts[Private.SINGLY] = 1
+        path.send(700, length=3)
+        assert path.too_long == [1000, 900, 800, 700, 700, 700]
+        assert path.drops == {"TOO_LONG": 14}
+        path.refuse = lambda train: errno.EMSGSIZE * train  # it is the train, not the datagram
+        path.counts[Private.SINGLY] = 0
+        assert path.send(1000) == path.came()
+        assert len(path.too_long) == 6
+
+
+def test_trains_go_datagram_by_datagram_as_long_as_the_link_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with loopback(monkeypatch) as path:
+        trains: list[bool] = []
+        path.refuse = lambda train: trains.append(train) or 0  # type: ignore[func-returns-value]
+        for singly in (0, 1, 0):
+            path.counts[Private.SINGLY] = singly
+            assert path.send(1000, 60, length=7) == path.came()
+            assert path.send(1000, length=1) == path.came()
+        assert path.counts[Private.IN_TRAINS] == 2 * 14
+        assert path.counts[Count.DATAGRAMS] == 3 * 15
+        assert trains == [True, True, False] + [False] * 3 + [True, True, False]
+        assert not path.drops
+
+
 def test_a_keepalive_that_is_refused_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     with loopback(monkeypatch) as path:
         for number in (0, errno.ENETUNREACH, errno.EAGAIN, errno.EPERM, 0):
@@ -202,7 +232,7 @@ def test_without_trains_every_datagram_is_sent_by_itself() -> None:
         counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         sent = [bytes((number,)) * (100 if number < 99 else 7) for number in range(100)]  # more than one call takes
         sockaddr = endpoint.from_sockaddr(peer.getsockname()).raw(sock.family)
-        Sender(sock, arena, counts, segment=False).send(lay(arena, sent), sockaddr)
+        Sender(sock, arena, counts, False, lambda _: None).send(lay(arena, sent), sockaddr)
         peer.settimeout(10)
         assert [peer.recv(1 << 16) for _ in sent] == sent
         assert counts[Count.FALLBACKS] == 0

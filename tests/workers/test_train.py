@@ -30,7 +30,7 @@ def test_the_longest_train_of_a_size_is_received_whole(lab: Lab, version: int, s
         address = lab.right.ipv4 if version == 4 else lab.right.ipv6
         sockaddr = endpoint.Endpoint(ipaddress.ip_address(address), 1234).raw(left.family)
         arena, train = Arena(AREA + ROOM), Train()
-        receiver, sender = Receiver(right, arena, 0), Sender(left, arena, counts, segment=True)
+        receiver, sender = Receiver(right, arena, 0), Sender(left, arena, counts, True, lambda _: None)
         # What is sent before the peer's link-layer address is known waits in a queue that is shorter than these trains.
         left.sendto(b"", endpoint.from_raw(sockaddr).sockaddr(left.family))
         assert select.select([right], [], [], 10)[0]

@@ -15,11 +15,12 @@ from tap2tap.counters import Count, Drop
 from tap2tap.errors import TapGoneError
 from tap2tap.memory import GROUP
 from tap2tap.vnet import NO_OFFLOAD
+from tap2tap.workers import write as module
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.offload.join import SCRATCH, Joiner
 from tap2tap.workers.tap import Tap
 from tap2tap.workers.train import ROOM, Train
-from tap2tap.workers.write import Writer
+from tap2tap.workers.write import RETRY_AFTER, Writer
 from tests.support import frames
 from tests.support.joining import BULK, check, make
 from tests.support.lone import frame, roomy
@@ -29,6 +30,8 @@ SIZE = 2 * ROOM
 
 class Output:
     """A writer, and what comes out of the tap behind it."""
+
+    tap: "Refusing"
 
     def __init__(self, worker: socket.socket, kernel: socket.socket, *, join: bool) -> None:
         self.arena = Arena(SIZE + SCRATCH)
@@ -102,13 +105,14 @@ def test_without_a_joiner_nothing_is_joined() -> None:
 
 
 class Refusing(Tap):
-    """A tap that says of every super-frame, and of every frame where `single` is set, that it is refused."""
+    """A tap that refuses super-frames with `error`, and frames with `single`; 0: it does not."""
 
-    error, single = errno.EINVAL, 0
+    error, single, tries = errno.EINVAL, 0, 0
 
     def write_added(self) -> int:
-        super().write_added()  # which a test can tell by its header
-        return -self.error
+        self.tries += 1
+        done = super().write_added()  # which a test can tell by its header
+        return -self.error or done
 
     def write(self, at: int, length: int) -> int:
         return -self.single if self.single else super().write(at, length)
@@ -122,10 +126,70 @@ def refused(error: int, single: int = 0) -> Iterator[Output]:
         worker.setblocking(False)
         kernel.setblocking(False)
         out = Output(worker, kernel, join=True)
-        tap = Refusing(worker.fileno(), out.arena)
+        out.tap = tap = Refusing(worker.fileno(), out.arena)
         tap.error, tap.single = error, single
         out.writer = Writer(tap, out.arena, out.counts, Joiner(out.arena, SIZE, udp=True))
         yield out
+
+
+KINDS = {
+    "TCPv4": frames.Flow(options=frames.TIMESTAMPS),
+    "TCPv6": frames.Flow(version=6),
+    "UDP": frames.Flow(tcp=False),
+}
+
+
+class Clock:
+    """What a test sets."""
+
+    now = 1e6
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joining_of_a_kind_that_is_refused_pauses_and_is_told_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    cut = {name: frames.segments(flow, frames.payload(3000, 5), 1000) for name, flow in KINDS.items()}
+
+    with refused(errno.EINVAL) as out:
+        tap = out.tap
+
+        def tried(name: str, *, ok: bool) -> int:
+            """How many super-frames the tap is given for a run of that kind."""
+            before, tap.error = tap.tries, 0 if ok else errno.EINVAL
+            written = [each for each in out.write(cut[name]) if ok or each.startswith(NO_OFFLOAD)]
+            assert [frame for each in written for frame in frames.resegment(each)] == cut[name]
+            return tap.tries - before
+
+        assert tried(kind, ok=False) == 1
+        assert [tried(name, ok=True) for name in KINDS] == [int(name != kind) for name in KINDS]
+        clock.now += RETRY_AFTER - 0.01
+        assert tried(kind, ok=True) == 0
+        clock.now += 0.02
+        assert tried(kind, ok=False) == 1
+        assert tried(kind, ok=True) == 0
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert kind in lines[0]
+        assert "--no-offload" in lines[0]
+        clock.now += RETRY_AFTER
+        assert tried(kind, ok=True) == 1  # it works, so the next refusal is news
+        assert tried(kind, ok=False) == 1
+        assert len(capfd.readouterr().err.splitlines()) == 1
+        assert out.counted(Count.FALLBACKS) == [3]
+
+
+def test_joining_goes_on_where_frames_are_refused_by_themselves_too() -> None:
+    run = make(BULK)
+    with refused(errno.EINVAL, errno.EINVAL) as out:
+        for number in range(3):
+            out.write(run)
+            assert out.tap.tries == number + 1
 
 
 @pytest.mark.parametrize("room", [0, 24])

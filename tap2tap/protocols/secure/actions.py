@@ -186,7 +186,6 @@ class Traffic:
     last_frame_sent: float = NEVER
     last_frame_heard: float = NEVER
     next_counter: int = 0  # of the session that is used for sending; the worker itself stops at REJECT_AFTER_MESSAGES
-    endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
     in_trains: int = 0  # datagrams that went out in trains of several, ever
     bytes: int = 0  # of frames, out and in, ever
     received: Received | None = None  # on the session that is used for sending

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Send
-from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer, index_in
+from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, NO_COOKIE, Identity, Initiation, Offer, index_in
 from tap2tap.protocols.secure.limits import ATTEMPT_DELAYS, ATTEMPT_JITTER, COOKIE_USE, WAITING, Timers
 from tap2tap.protocols.secure.noise import KEY_LENGTH
 from tap2tap.protocols.secure.sessions import Session
@@ -97,6 +97,8 @@ class Attempts:
             keys,
             initiator=True,
             peer_keepalive=answer.keepalive,
+            peer_mtu=answer.mtu,
+            control=bool(answer.features & waiting.initiation.offer.features & FEATURE_CONTROL),
             established=now,
             target=waiting.target,
         )

@@ -27,10 +27,12 @@ COOKIE_LENGTH: Final = 16
 NO_COOKIE: Final = bytes(COOKIE_LENGTH)
 
 _FRONT: Final = struct.Struct("<B3s16s")  # type, zeros, cookie
-_OFFER: Final = struct.Struct("<3sBH10x")  # index, flags, keepalive; the rest is zero, and ignored when read
-_ANSWER: Final = struct.Struct("<3sBH10x")  # index, cipher, keepalive
+# index, flags or cipher, keepalive, MTU of the tap, features, lanes; the rest is zero, and ignored when read
+_PAYLOAD: Final = struct.Struct("<3sBHHBB6x")
 
 FLAG_HARDWARE_AES: Final = 1
+FEATURE_CONTROL: Final = 1  # datagrams of types 6 and 7
+LANES: Final = 1  # that we offer: there is no more than one yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Offer:
     index: int  # which the initiator will receive by, 1 .. 2**24 - 1
     hardware_aes: bool
     keepalive: int  # seconds between the keepalives that it sends, 0 .. 65535; 0 is none
+    mtu: int = 0  # of its tap; 0: not known
+    features: int = 0  # FEATURE_CONTROL; other bits are to be ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ class Answer:
 
     index: int  # which the responder will receive by
     cipher: Cipher
-    keepalive: int  # as in Offer, of the responder
+    keepalive: int  # as in Offer, of the responder; so are the rest
+    mtu: int = 0
+    features: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ class Initiation:
         self._identity = identity
         self._state = identity.noise(initiator=True, front=front)
         flags = FLAG_HARDWARE_AES if offer.hardware_aes else 0
-        payload = _OFFER.pack(offer.index.to_bytes(3, "little"), flags, offer.keepalive)
+        payload = _payload(offer, flags)
         self.offer = offer
         self.datagram = identity.sign(front + self._state.write(payload, ephemeral))
 
@@ -118,13 +124,13 @@ class Initiation:
         if response[1:4] != self.offer.index.to_bytes(3, "little"):
             raise NoiseError("a response to another initiation")
         state = self._state.copy()
-        raw_index, number, keepalive = _ANSWER.unpack(state.read(response[4:-MAC_LENGTH]))
+        raw_index, number, *facts, _lanes = _PAYLOAD.unpack(state.read(response[4:-MAC_LENGTH]))
         index = int.from_bytes(raw_index, "little")
         if number not in list(Cipher) or not index:
             raise NoiseError("a response that makes no sense")
         if number == Cipher.AES_256_GCM and not self.offer.hardware_aes:
             raise NoiseError("a response with a cipher that was not offered")
-        return Answer(index, Cipher(number), keepalive), SessionKeys(*state.split())
+        return Answer(index, Cipher(number), *facts), SessionKeys(*state.split())
 
     def cookie_from(self, challenge: bytes) -> bytes | None:
         """Return the cookie of a challenge, if the peer made it for exactly this initiation."""
@@ -143,18 +149,22 @@ class Received:
         """Read it, after its length and mac have been checked; raises NoiseError for what the peer did not write."""
         self._identity = identity
         self._state = identity.noise(initiator=False, front=initiation[: _FRONT.size])
-        raw_index, flags, keepalive = _OFFER.unpack(self._state.read(initiation[_FRONT.size : -MAC_LENGTH]))
+        raw_index, flags, *facts, _lanes = _PAYLOAD.unpack(self._state.read(initiation[_FRONT.size : -MAC_LENGTH]))
         index = int.from_bytes(raw_index, "little")
         if not index:
             raise NoiseError("an initiation that makes no sense")
-        self.offer = Offer(index, bool(flags & FLAG_HARDWARE_AES), keepalive)
+        self.offer = Offer(index, bool(flags & FLAG_HARDWARE_AES), *facts)
 
     def respond(self, answer: Answer, *, ephemeral: bytes) -> tuple[bytes, SessionKeys]:
         """Build the response; `ephemeral` as for Initiation."""
         front = bytes([wire.TYPE_RESPONSE]) + self.offer.index.to_bytes(3, "little")
-        payload = _ANSWER.pack(answer.index.to_bytes(3, "little"), answer.cipher, answer.keepalive)
-        datagram = self._identity.sign(front + self._state.write(payload, ephemeral))
+        datagram = self._identity.sign(front + self._state.write(_payload(answer, answer.cipher), ephemeral))
         return datagram, SessionKeys(*self._state.split())
+
+
+def _payload(what: Offer | Answer, flags_or_cipher: int) -> bytes:
+    index = what.index.to_bytes(3, "little")
+    return _PAYLOAD.pack(index, flags_or_cipher, what.keepalive, what.mtu, what.features, LANES)
 
 
 def cookie_in(initiation: bytes) -> bytes:

@@ -76,6 +76,25 @@ TRAINS_PAUSE_MOST: Final = 600.0
 SUSPECTED_PAUSE: Final = 10.0  # without trains, when that is likely
 EXPERIMENT_INTERVAL: Final = 60.0  # after an experiment that found nothing
 
+# 3.7 Moves and path checks
+
+MOVE_LIMIT: Final = 256 << 10  # bytes to addresses that have not answered, while REFUSED lasts
+LEAST_ALLOWANCE: Final = 1 << 10  # bytes: an address that would get less is not followed
+CHECK_DELAYS: Final = (0.5, 0.5, 1.0)  # from one try of a path check to the next, and to the end
+REFUSED: Final = 20.0  # an address that did not answer is not followed for so long
+ANSWERS_PER_SECOND: Final = 10  # to probes and path checks
+CHECK_AGAIN: Final = 86_400.0  # an address that has answered is checked again, by the first session after so long
+
+# 3.8 Goodbye
+
+GOODBYES: Final = 2
+GOODBYE_WAIT: Final = 1.0  # from the peer's goodbye to the first attempt at a handshake
+
+# 3.9 Calling back
+
+CALLS_BACK: Final = 6  # initiations
+REMEMBER_INTERVAL: Final = 60.0  # where the peer is, is written down no more often
+
 # 5. Attackers
 
 REMEMBERED: Final = 1024  # initiations, of each kind: more than a peer can make while a cookie lives

@@ -11,7 +11,8 @@ Pure: a method takes the time and what happened, and returns what to do. The the
   not switched yet, until their time is over.
 - The current session's initiator renews it; jitter ends the case that both ends think that is them.
 - Where the peer is, only the newest datagram of the newest session tells: nothing that was held back, and no message
-  of a handshake. Those are answered where they came from, and proofs go where the initiation went.
+  of a handshake. Those are answered where they came from, and proofs go where the initiation went. A new place is
+  followed at once, and asked whether the peer is really there (`path_check`).
 - A series of attempts begins where the peer is configured to be, so whoever once led us elsewhere does so until the
   next handshake, no longer.
 
@@ -22,10 +23,14 @@ from collections.abc import Callable
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
-from tap2tap.protocols.secure.actions import NEVER, Action, Note, Send, SendKeepalive, Status, Traffic
+from tap2tap.protocols.secure.actions import NEVER, Action, Note, Remember, Send, SendKeepalive, Status, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
-from tap2tap.protocols.secure.handshake import Identity, Offer
-from tap2tap.protocols.secure.limits import PATIENCE, REKEY_JITTER, Timers
+from tap2tap.protocols.secure.calls import Calls
+from tap2tap.protocols.secure.control import Goodbye, unpack
+from tap2tap.protocols.secure.exchange import Exchange
+from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, Identity, Offer
+from tap2tap.protocols.secure.limits import REKEY_JITTER, Timers
+from tap2tap.protocols.secure.mailbox import Received
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
@@ -39,7 +44,9 @@ class Link:
     """One end of the control plane of a cable.
 
     `remote` is the configured endpoint of the peer, if any; assign it again when its name resolves to another
-    address. `keepalive` is in seconds, 0 for none. `random(n)` returns n unpredictable bytes, such as os.urandom.
+    address. `last` is where the peer was before this end was started, if that is known: without a remote, it is called
+    there. `keepalive` is in seconds, 0 for none; `mtu` is that of our own tap. `random(n)` returns n unpredictable
+    bytes, such as os.urandom.
     """
 
     def __init__(
@@ -50,19 +57,35 @@ class Link:
         keepalive: int,
         hardware_aes: bool,
         random: Callable[[int], bytes],
+        mtu: int,
+        last: Endpoint | None = None,
         timers: Timers | None = None,
     ) -> None:
-        self.remote = remote
-        self._keepalive, self._hardware_aes, self._random = keepalive, hardware_aes, random
+        self._keepalive, self._mtu, self._hardware_aes, self._random = keepalive, mtu, hardware_aes, random
         self._timers = timers or Timers()
         self._identity = Identity(keys)
         self._notes = Sparingly()
         self._responder = Responder(
-            self._identity, keepalive=keepalive, hardware_aes=hardware_aes, new_index=self._new_index, random=random
+            self._identity,
+            keepalive=keepalive,
+            mtu=mtu,
+            hardware_aes=hardware_aes,
+            new_index=self._new_index,
+            random=random,
         )
         self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
+        self._exchange = Exchange(self._presence, remote, mtu=mtu, random=random, timers=self._timers)
+        self._calls = Calls(
+            self._attempts,
+            self._sessions,
+            self._presence,
+            self._exchange,
+            last=last,
+            notes=self._notes,
+            timers=self._timers,
+        )
         self._ticked = NEVER
         self._last_handshake: float | None = None
         self._todo: list[Action] = []
@@ -71,6 +94,15 @@ class Link:
     def identity(self) -> Identity:
         """The keys of this end."""
         return self._identity
+
+    @property
+    def remote(self) -> Endpoint | None:
+        """The configured endpoint of the peer."""
+        return self._exchange.home
+
+    @remote.setter
+    def remote(self, remote: Endpoint | None) -> None:
+        self._exchange.home = remote
 
     # What the link process calls.
 
@@ -90,8 +122,9 @@ class Link:
         self._ticked = now
         self._todo += self._presence.look(now, traffic, self._sessions.current is not None)
         self._todo += self._sessions.expire(now)
+        self._todo += self._exchange.tick(now, traffic, self._sessions.current)
         self._todo += self._presence.judge(now, self._sessions.current is not None, self._attempts.started)
-        self._run_attempts(now)
+        self._todo += self._calls.run(now)
         for session in self._sessions:
             if now >= session.next_proof:
                 self._prove(now, session)
@@ -119,86 +152,87 @@ class Link:
     def proved(self, now: float, index: int, source: Endpoint, *, newest: bool) -> list[Action]:
         """Hear from the inbound worker that an authentic, fresh datagram came in on a session.
 
-        Wanted for the first on each session, and for each whose counter is below CONTROL_COUNTERS; more do no harm.
-        `source` is where it came from, and says where the peer is if it was the `newest` datagram of its session, and
-        no other session began more than SAME_AGE later: what was held back or overtaken says nothing about that.
+        Wanted for the first on each session, for each whose counter is below CONTROL_COUNTERS, and for a newest one
+        from elsewhere than where the peer was; more do no harm. `source` is where it came from, and says where the peer
+        is if it was the `newest` datagram of its session, and no other session began more than SAME_AGE later: what was
+        held back or overtaken says nothing about that.
         """
         session = self._sessions.get(index)
         if session is not None:
             self._presence.hear(now)
-            if not session.initiator and (confirmation := session.control_keepalive()):
-                self._todo.append(Send(confirmation, source))
             first = not session.proved
+            moves = newest and self._sessions.is_in_use(session)
+            # Whether the counter was one of the first is not said, so what moves the peer may be a frame.
+            if (first or not moves or source == self._presence.endpoint) and not session.initiator:
+                self._confirm(session, source)
             if first:
                 self._todo += self._sessions.prove(session)
-            if newest and self._sessions.is_in_use(session):
-                self._todo += self._presence.locate(now, source)
-            if first and session is self._sessions.current:
+            settled = first and session is self._sessions.current
+            if settled:
+                self._exchange.begin(now, session)
+            if moves:
+                self._todo += self._exchange.locate(now, source)
+            if settled:
                 self._last_handshake = now
-                self._attempts.end()
+                self._calls.answered()
                 self._todo += self._presence.settle(now, session.peer_keepalive)
+                self._todo += self._exchange.check_again(now)
         return self._done()
+
+    def control(self, now: float, received: Received) -> list[Action]:
+        """Take a control datagram, which is authentic and fresh, and whose session was told of by `proved`."""
+        session = self._sessions.get(received.index)
+        if session is not None and session.proved and session.control:
+            if isinstance(unpack(received.text), Goodbye):
+                self._leave(now, session)
+            else:
+                self._todo += self._exchange.hear(now, session, received)
+        return self._done()
+
+    def too_long(self, now: float, size: int) -> list[Action]:
+        """The kernel did not send a datagram of `size` bytes to the peer: it is longer than the way out allows."""
+        return self._exchange.measurement.too_long(now, size)
+
+    def goodbye(self, now: float, next_counter: int) -> list[Action]:
+        """Say that this is the end: send these with pauses. After that the link knows nothing any more.
+
+        `next_counter` is the first that the outbound worker, which is dead, has not used; it is the link's now.
+        """
+        self._sessions.expire(now)
+        target = self._exchange.endpoint or self.remote
+        datagrams = self._sessions.goodbyes(next_counter) if target else []
+        self._sessions.clear()
+        self._presence.leave(now)
+        self._exchange.forget()
+        self._calls.end()
+        return [Send(datagram, target) for datagram in datagrams if target]
 
     def next_deadline(self) -> float:
         """Return when `tick` is next needed, by the link's clock; infinity: not before something comes in."""
-        deadlines = [self._attempts.due, self._sessions.deadline()]
+        deadlines = [self._calls.due(self._ticked), self._sessions.deadline()]
         if self._sessions.current:
             # What depends on traffic, which we hear of only in `tick`, is looked at as often as `poll` says.
-            deadlines += [self._ticked + self._timers.poll, self._presence.keepalive_due()]
-            if self._attempts.started is None and self._targets():
-                deadlines.append(self._rekey_at(self._sessions.current))
+            deadlines += [self._ticked + self._timers.poll, self._presence.keepalive_due(), self._exchange.due]
         return min(deadlines)
 
     def status(self) -> Status:
         """Return the state for `tap2tap stats`."""
-        trying = self._attempts.started is not None
+        trying, current = self._attempts.started is not None, self._sessions.current
+        reports = self._exchange.measurement.reports
         return Status(
             state="up" if self._presence.up else "handshake" if trying else "down",
-            endpoint=self._presence.endpoint,
-            cipher=self._sessions.current.cipher if self._sessions.current else None,
+            endpoint=self._presence.last_endpoint,
+            cipher=current.cipher if current else None,
             last_handshake=self._last_handshake,
             rekeys=self._sessions.replaced,
+            peer_mtu=current.peer_mtu if current else 0,
+            round_trip=reports.round_trip,
+            jitter=reports.jitter,
+            loss_out=reports.loss_out,
+            loss_in=reports.loss_in,
         )
 
     # Handshakes.
-
-    def _run_attempts(self, now: float) -> None:
-        attempts, targets = self._attempts, self._targets()
-        if targets and self._wants_handshake(now):
-            attempts.begin(now)
-        if attempts.started is None:
-            return
-        if self._presence.is_in_vain(now, attempts.started, self._timers.give_up) and self._notes.allows(now, "silent"):
-            self._note("no answer from the peer: is it running and reachable, with the other key file of this cable?")
-        lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
-        if lost and self.remote is None and not self._presence.up:
-            self._presence.forget_endpoint(now)
-            targets = []
-        if not targets:
-            attempts.end()
-        elif now >= attempts.due:
-            # By turns where the peer is configured to be and where it was heard last: one of them may be stale.
-            target = targets[attempts.number % len(targets)]
-            self._todo.append(attempts.attempt(now, target))
-
-    def _wants_handshake(self, now: float) -> bool:
-        current = self._sessions.current
-        if current is None or now >= self._rekey_at(current) or self._presence.needs_handshake(now):
-            return True
-        limit = self._timers.rekey_messages * (1 if current.initiator else 2)  # as with time, the initiator goes first
-        return self._presence.traffic.next_counter >= limit
-
-    def _rekey_at(self, current: Session) -> float:
-        """When to renew the session: the responder is later than the initiator, in case that one does not.
-
-        But it is earlier if it was told where the peer is and finds it elsewhere, as only then the configured address
-        is tried, and a relay ends.
-        """
-        patience = self._timers.rekey_after * PATIENCE
-        if current.initiator:
-            return current.rekey_at
-        astray = self.remote is not None and self._presence.endpoint != self.remote
-        return current.rekey_at - patience if astray else current.rekey_at + patience
 
     def _answer(self, now: float, initiation: bytes, source: Endpoint) -> None:
         room = self._sessions.has_room(SessionState.ANSWERED)
@@ -220,17 +254,25 @@ class Link:
 
     # Small things.
 
+    def _confirm(self, session: Session, source: Endpoint) -> None:
+        if confirmation := session.control_keepalive():
+            self._todo.append(Send(confirmation, source))
+
+    def _leave(self, now: float, session: Session) -> None:
+        """The peer has said goodbye on this session, which may be an old one of a peer that lives again."""
+        self._todo += self._sessions.leave(session)
+        if not any(one.proved for one in self._sessions):
+            self._exchange.forget()
+            self._calls.left(now)
+            self._todo += [*self._presence.leave(now), Remember(None)]
+
     def _prove(self, now: float, session: Session) -> None:
         proof = session.make_proof(now)
         if proof and session.target:
             self._todo.append(Send(proof, session.target))
 
-    def _targets(self) -> list[Endpoint]:
-        known = (self.remote, self._presence.endpoint)
-        return list(dict.fromkeys(endpoint for endpoint in known if endpoint is not None))
-
     def _offer(self) -> Offer:
-        return Offer(self._new_index(), self._hardware_aes, self._keepalive)
+        return Offer(self._new_index(), self._hardware_aes, self._keepalive, self._mtu, FEATURE_CONTROL)
 
     def _new_index(self) -> int:
         while True:

@@ -16,7 +16,6 @@ class Presence:
 
     __slots__ = (
         "_down_at",
-        "_endpoint_at",
         "_keepalive",
         "_looked",
         "_peer_keepalive",
@@ -26,6 +25,7 @@ class Presence:
         "_unanswered_since",
         "endpoint",
         "heard",
+        "last_endpoint",
         "state",
         "traffic",
     )
@@ -36,8 +36,9 @@ class Presence:
         self.traffic = Traffic()
         self.state = PeerState.UNKNOWN
         self.endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
+        self.last_endpoint: Endpoint | None = None  # the same, also when the peer has said goodbye since
         self.heard = NEVER
-        self._endpoint_at = self._down_at = NEVER
+        self._down_at = NEVER
         self._sent = NEVER  # what we know of ourselves; the workers' account comes later
         self._looked = NEVER  # when `look` was last called
         self._unanswered_since = FOREVER
@@ -45,8 +46,8 @@ class Presence:
 
     def resume(self, endpoint: Endpoint, heard: float, until: float) -> None:
         """Go on where a predecessor was to whom the peer was up; the workers use its session `until` then."""
-        self.endpoint = endpoint
-        self.heard = self._endpoint_at = heard
+        self.endpoint = self.last_endpoint = endpoint
+        self.heard = heard
         self._session_until = until
         self._advance(PeerEvent.RESUMED)  # everybody knows
 
@@ -61,21 +62,26 @@ class Presence:
         elif traffic.last_frame_sent > self._looked:
             self._unanswered_since = min(self._unanswered_since, now)
         self._looked = now
-        todo: list[Action] = []
-        if traffic.endpoint is not None and traffic.last_heard > self._endpoint_at:
-            todo += self.locate(traffic.last_heard, traffic.endpoint)
         if not self.up and has_session and traffic.last_heard > self._down_at:
-            todo += self._advance(PeerEvent.HEARD)
-        return todo
+            return self._advance(PeerEvent.HEARD)
+        return []
 
     def hear(self, now: float) -> None:
         """Something authentic came, from wherever."""
         self.heard = max(self.heard, now)
 
-    def locate(self, at: float, endpoint: Endpoint) -> list[Action]:
-        """The peer is here since `at`."""
-        known, self.endpoint, self._endpoint_at = self.endpoint, endpoint, at
-        return [] if endpoint == known else self._advance(PeerEvent.LOCATED)
+    def locate(self, endpoint: Endpoint) -> list[Action]:
+        """The newest datagram came from here."""
+        return self._move(endpoint, PeerEvent.LOCATED)
+
+    def fall_back(self, endpoint: Endpoint) -> list[Action]:
+        """The peer does not answer where its newest datagram came from, and did here."""
+        return self._move(endpoint, PeerEvent.UNANSWERED)
+
+    def _move(self, endpoint: Endpoint, event: PeerEvent) -> list[Action]:
+        known, self.endpoint = self.endpoint, endpoint
+        self.last_endpoint = endpoint
+        return [] if endpoint == known else self._advance(event)
 
     def settle(self, now: float, peer_keepalive: int) -> list[Action]:
         """A session is proved that is sent on: the peer is there."""
@@ -98,10 +104,16 @@ class Presence:
         self._down_at = now
         return self._advance(event)
 
-    def forget_endpoint(self, now: float) -> None:
+    def forget_endpoint(self) -> None:
         """Nobody is where the peer was last heard."""
-        self.endpoint, self._endpoint_at = None, now
+        self.endpoint = self.last_endpoint = None
         self._advance(PeerEvent.FORGOTTEN)
+
+    def leave(self, now: float) -> list[Action]:
+        """The peer said goodbye: it is nowhere."""
+        self.endpoint, self._down_at = None, now
+        self._unanswered_since = FOREVER
+        return self._advance(PeerEvent.GOODBYE)
 
     def _advance(self, event: PeerEvent) -> list[Action]:
         """Go to the state that follows, and tell of it if that is, or was, UP."""
@@ -113,7 +125,7 @@ class Presence:
             return []
         if not was_up:
             return [PeerUp(self.endpoint)]
-        return [PeerMoved(self.endpoint)] if event is PeerEvent.LOCATED else []
+        return [PeerMoved(self.endpoint)] if event in (PeerEvent.LOCATED, PeerEvent.UNANSWERED) else []
 
     def is_in_vain(self, now: float, trying_since: float, patience: float) -> bool:
         """Tell whether handshakes were tried for so long with nothing heard meanwhile."""

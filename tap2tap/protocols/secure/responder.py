@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tap2tap.protocols.secure.handshake import Answer, Identity, Received, challenge, choose_cipher
+from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, Answer, Identity, Received, challenge, choose_cipher
 from tap2tap.protocols.secure.noise import KEY_LENGTH
 from tap2tap.protocols.secure.rate_limiter import RateLimiter, Verdict
 from tap2tap.protocols.secure.sessions import Session
@@ -12,21 +12,23 @@ from tap2tap.protocols.secure.states import SessionEvent
 class Responder:
     """Answers initiations, within limits.
 
-    `keepalive` is in seconds; `new_index()` returns one that is free, `random(n)` n unpredictable bytes.
+    `keepalive` is in seconds, `mtu` that of our tap; `new_index()` returns an index that is free, `random(n)` n
+    unpredictable bytes.
     """
 
-    __slots__ = ("_hardware_aes", "_identity", "_keepalive", "_limiter", "_new_index", "_random")
+    __slots__ = ("_hardware_aes", "_identity", "_keepalive", "_limiter", "_mtu", "_new_index", "_random")
 
     def __init__(
         self,
         identity: Identity,
         *,
         keepalive: int,
+        mtu: int,
         hardware_aes: bool,
         new_index: Callable[[], int],
         random: Callable[[int], bytes],
     ) -> None:
-        self._identity, self._keepalive, self._hardware_aes = identity, keepalive, hardware_aes
+        self._identity, self._keepalive, self._mtu, self._hardware_aes = identity, keepalive, mtu, hardware_aes
         self._new_index, self._random = new_index, random
         self._limiter = RateLimiter(random)
 
@@ -47,7 +49,8 @@ class Responder:
                 event = SessionEvent.ANSWER_FRESH
         received = Received(self._identity, initiation)
         offer = received.offer
-        answer = Answer(self._new_index(), choose_cipher(self._hardware_aes, offer.hardware_aes), self._keepalive)
+        cipher = choose_cipher(self._hardware_aes, offer.hardware_aes)
+        answer = Answer(self._new_index(), cipher, self._keepalive, self._mtu, FEATURE_CONTROL)
         response, keys = received.respond(answer, ephemeral=self._random(KEY_LENGTH))
         session = Session(
             answer.index,
@@ -56,6 +59,8 @@ class Responder:
             keys,
             initiator=False,
             peer_keepalive=offer.keepalive,
+            peer_mtu=offer.mtu,
+            control=bool(offer.features & FEATURE_CONTROL),
             established=now,
         )
         session.advance(event)

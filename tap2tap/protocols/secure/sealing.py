@@ -1,11 +1,11 @@
-"""The AEAD of a session as the link uses it: for proofs and confirmations alone, one datagram now and then.
+"""The AEAD of a session as the link uses it: for proofs, confirmations and goodbyes alone, a datagram now and then.
 
 Workers seal and open with code of their own, so that they need not load `cryptography`.
 """
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from tap2tap.protocols.secure.wire import TYPE_DATA, Cipher, header, nonce
+from tap2tap.protocols.secure.wire import TYPE_CONTROL, TYPE_DATA, Cipher, header, nonce
 
 
 def aead(cipher: Cipher, key: bytes) -> AESGCM | ChaCha20Poly1305:
@@ -18,5 +18,14 @@ def keepalive(cipher: Cipher, key: bytes, index: int, counter: int) -> bytes:
 
     Whoever calls this owns `counter`: no other datagram of the same key may have it.
     """
-    front = header(TYPE_DATA, index, counter)
-    return front + aead(cipher, key).encrypt(nonce(cipher, counter), b"", front)
+    return _seal(TYPE_DATA, cipher, key, index, counter, b"")
+
+
+def control(cipher: Cipher, key: bytes, index: int, counter: int, text: bytes) -> bytes:
+    """Build a whole control datagram. As with `keepalive`, the counter is the caller's."""
+    return _seal(TYPE_CONTROL, cipher, key, index, counter, text)
+
+
+def _seal(kind: int, cipher: Cipher, key: bytes, index: int, counter: int, text: bytes) -> bytes:
+    front = header(kind, index, counter)
+    return front + aead(cipher, key).encrypt(nonce(cipher, counter), text, front)

@@ -6,16 +6,20 @@ or one that is in use. Nor do recordings push out one another, as the peer's own
 their places are taken (see `has_room`), whoever comes is asked for a fresh one, which has another.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, Action, CloseReceive, OpenReceive, StopSending, UseForSending
+from tap2tap.protocols.secure.control import Goodbye, pack
 from tap2tap.protocols.secure.handshake import SessionKeys
 from tap2tap.protocols.secure.limits import (
     CONTROL_COUNTERS,
+    GOODBYES,
     PROOF_DELAYS,
+    REJECT_AFTER_MESSAGES,
     ROOM_ANSWERED,
     ROOM_ANSWERED_FRESH,
     ROOM_PROVED,
@@ -23,7 +27,7 @@ from tap2tap.protocols.secure.limits import (
     SAME_AGE,
     Timers,
 )
-from tap2tap.protocols.secure.sealing import keepalive
+from tap2tap.protocols.secure.sealing import control, keepalive
 from tap2tap.protocols.secure.states import SESSION, UNPROVED, SessionEvent, SessionState
 from tap2tap.protocols.secure.wire import Cipher
 
@@ -46,12 +50,14 @@ class Session:
     initiator: bool
     peer_keepalive: int
     established: float  # when the handshake was, for this end
+    peer_mtu: int = 0  # of the far tap; 0: not known
+    control: bool = False  # both ends take parts and control datagrams on it
     state: SessionState = SessionState.NEW
     target: Endpoint | None = None  # where the initiation went, and the proofs go; the initiator's alone
     rekey_at: float = FOREVER
     next_proof: float = FOREVER
     _proofs: int = 0
-    _control: int = 0  # the next counter below CONTROL_COUNTERS
+    _own: int = 0  # the next counter below CONTROL_COUNTERS
 
     def advance(self, event: SessionEvent) -> None:
         """Go to the state that follows."""
@@ -64,11 +70,20 @@ class Session:
 
     def control_keepalive(self) -> bytes | None:
         """Seal a keepalive with one of the link's own counters; None when they are used up."""
-        if self._control >= CONTROL_COUNTERS:
-            return None
-        counter = self._control
-        self._control += 1  # before sealing: a counter is never used twice, whatever happens next
-        return keepalive(self.cipher, self.keys.send, self.peer_index, counter)
+        counter = self.take_counter()
+        return None if counter is None else keepalive(self.cipher, self.keys.send, self.peer_index, counter)
+
+    def take_counter(self) -> int | None:
+        """Take one of the link's own counters: it is never used again, whatever happens next. None: there are none."""
+        counter = self._own
+        self._own = min(counter + 1, CONTROL_COUNTERS)
+        return counter if counter < CONTROL_COUNTERS else None
+
+    def goodbye(self, counter: int | None) -> list[bytes]:
+        """Seal a goodbye with a counter, if that is one; the caller owns it."""
+        if counter is None or counter >= REJECT_AFTER_MESSAGES:
+            return []
+        return [control(self.cipher, self.keys.send, self.peer_index, counter, pack(Goodbye()))]
 
     def make_proof(self, now: float) -> bytes | None:
         """Seal the next proof, if the session still needs one, and set the time of the one after it."""
@@ -131,8 +146,9 @@ class Sessions:
             current.advance(SessionEvent.REPLACED)
             self.replaced += 1
         session.advance(SessionEvent.PROOF)
+        until = self._stop_at(session)
         return [
-            UseForSending(session.peer_index, session.cipher, session.keys.send, until=self._stop_at(session)),
+            UseForSending(session.peer_index, session.cipher, session.keys.send, until=until, parts=session.control),
             *self._make_room(SessionState.PROVED),
         ]
 
@@ -146,6 +162,31 @@ class Sessions:
         over = [session for session in self if now >= self._end(session)]
         todo += [self._close(one, SessionEvent.TOO_OLD if one.proved else SessionEvent.NOT_PROVED) for one in over]
         return todo
+
+    def leave(self, session: Session) -> list[Action]:
+        """The peer said goodbye on it: forget it and all older ones. A newer one may belong to the peer's next life."""
+        todo: list[Action] = []
+        for one in [each for each in self if each.established <= session.established]:
+            todo += [StopSending()] if one.state is SessionState.CURRENT else []
+            todo.append(self._close(one, SessionEvent.GOODBYE))
+        return todo
+
+    def goodbyes(self, next_counter: int) -> list[bytes]:
+        """Seal goodbyes: on the current session, whose next counter this is, and once on others of the same age.
+
+        The peer may take one of those for the newest, and nothing was ever sent on it but what the link sealed, so a
+        counter of the link's is still a fresh one there.
+        """
+        current = self.current
+        if current is None or not current.control:
+            return []
+        others = [one for one in self if one is not current and one.proved and one.control and self.is_in_use(one)]
+        first, *again = [current.goodbye(next_counter + number) for number in range(GOODBYES)]
+        return list(itertools.chain(first, *(one.goodbye(one.take_counter()) for one in others), *again))
+
+    def clear(self) -> None:
+        """Forget them all, when nobody is left to be told."""
+        self._open.clear()
 
     def deadline(self) -> float:
         """Return when `expire`, or a proof, is next due; infinity if never."""

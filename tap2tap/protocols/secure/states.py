@@ -36,6 +36,7 @@ class SessionEvent(Enum):
     TOO_OLD_TO_SEND = "its time to be sent on is over"
     NOT_PROVED = "it was not proved in time"
     TOO_OLD = "its time is over"
+    GOODBYE = "the peer says goodbye on it, or on a later one"
     CROWDED = "it is the oldest, and its state has no place for one more"
 
 
@@ -52,11 +53,13 @@ class PeerEvent(Enum):
 
     LOCATED = "a newest datagram comes from another address than before, or from the first"
     RESUMED = "the link process was replaced, and the peer is up to its predecessor"
+    UNANSWERED = "its new address does not answer the path check, and the one before did"
     PROVED = "a session becomes the current one"
     HEARD = "the current session, which is still open, is heard again"
     NO_SESSION = "the session is over and no new one was to be had"
     SILENT = "nothing was heard from it"
     NO_ANSWER = "it does not answer handshakes"
+    GOODBYE = "it said goodbye"
     FORGOTTEN = "attempts were in vain for long, and no address is configured"
 
 
@@ -70,11 +73,14 @@ _SESSION: Final = (
     ((SessionState.CURRENT,), SessionEvent.TOO_OLD_TO_SEND, SessionState.PROVED),
     (UNPROVED, SessionEvent.NOT_PROVED, SessionState.CLOSED),
     ((SessionState.PROVED,), SessionEvent.TOO_OLD, SessionState.CLOSED),
+    ((*UNPROVED, SessionState.CURRENT, SessionState.PROVED), SessionEvent.GOODBYE, SessionState.CLOSED),
     (CROWDED_OUT, SessionEvent.CROWDED, SessionState.CLOSED),
 )
 _PEER: Final = (
     ((PeerState.UNKNOWN, PeerState.DOWN), PeerEvent.LOCATED, PeerState.DOWN),
     ((PeerState.UP,), PeerEvent.LOCATED, PeerState.UP),
+    ((PeerState.DOWN,), PeerEvent.UNANSWERED, PeerState.DOWN),
+    ((PeerState.UP,), PeerEvent.UNANSWERED, PeerState.UP),
     ((PeerState.UNKNOWN,), PeerEvent.RESUMED, PeerState.UP),
     ((PeerState.UNKNOWN,), PeerEvent.PROVED, PeerState.UNKNOWN),
     ((PeerState.DOWN, PeerState.UP), PeerEvent.PROVED, PeerState.UP),
@@ -83,6 +89,7 @@ _PEER: Final = (
     ((PeerState.UP,), PeerEvent.NO_SESSION, PeerState.DOWN),
     ((PeerState.UP,), PeerEvent.SILENT, PeerState.DOWN),
     ((PeerState.UP,), PeerEvent.NO_ANSWER, PeerState.DOWN),
+    (tuple(PeerState), PeerEvent.GOODBYE, PeerState.UNKNOWN),
     ((PeerState.UNKNOWN, PeerState.DOWN), PeerEvent.FORGOTTEN, PeerState.UNKNOWN),
 )
 

@@ -14,12 +14,14 @@ cdef long long SEQUENCE
 cdef class Joiner:
     cdef Arena arena
     cdef bint udp
+    cdef public int paused
     cdef Headers headers
     cdef readonly Py_ssize_t scratch, head, hl
     cdef Py_ssize_t at, size, mss
     cdef int pseudo, ident, steps, ip_sum, flags, ends, window
     cdef long long seq
 
+    cpdef int kind(self) except -1
     cpdef Py_ssize_t run(self, Train frames, Py_ssize_t first) except -1
     cdef bint begins(self, Py_ssize_t at, Py_ssize_t size) except -1
     cdef bint continues(self, Py_ssize_t at, Py_ssize_t size, Py_ssize_t number) except -1

@@ -31,6 +31,7 @@ class Joiner:
         self.arena = arena
         self.scratch = scratch
         self.udp = udp
+        self.paused = 0  # kinds of super-frame that are not made, as bits: 1 << gso_type
         self.head = self.hl = 0
         # Of the first frame of a run: where it is, its bytes, those of its payload, and what counts up from there.
         self.headers = Headers()
@@ -39,6 +40,10 @@ class Joiner:
         self.ends = 0  # flags of the frame compared last that end a run
         self.steps = 0  # by how much the IPv4 id goes up from frame to frame
         self.ip_sum = self.pseudo = 0
+
+    def kind(self) -> int:
+        """The gso_type of the last run that was found, without ECN."""
+        return self.headers.kind
 
     def run(self, frames: Train, first: int) -> int:
         """How many frames, from number `first` on, are one run: 1 if that frame is to be written as it is.
@@ -77,7 +82,7 @@ class Joiner:
     def begins(self, at: int, size: int) -> bool:
         """Whether this frame may be the first of a run, but for its transport checksum."""
         arena, headers = self.arena, self.headers
-        if not headers.locate(arena, at, size):
+        if not headers.locate(arena, at, size) or self.paused >> headers.kind & 1:
             return False
         l3, l4, hl = headers.l3, headers.l4, headers.hl
         if hl >= size or l4 - l3 != (20 if headers.v4 else 40):  # no payload, or options or extension headers

@@ -14,8 +14,9 @@ from tap2tap.vnet import (
 )
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.offload.checksum import complete
+from tap2tap.workers.offload.clamp import Clamp
 from tap2tap.workers.offload.headers import Headers, host
-from tap2tap.workers.offload.linux import CWR, FIN, ONES, PSH
+from tap2tap.workers.offload.linux import CWR, FIN, ONES, PSH, TCP_MIN_MSS
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, ROOM, Train
 
 SUPER_FRAMES, SUPER_FRAME_FRAMES = Count.SUPER_FRAMES, Count.SUPER_FRAME_FRAMES
@@ -27,32 +28,36 @@ class Splitter:
     """Makes trains of what was read from the tap: of ordinary frames, where they lie; of a super-frame, segments.
 
     Segments are written to the OUT_AREA bytes of the arena from `out` on: the first one `front` bytes behind `out`, the
-    next ones each `overhead` bytes behind the end of the one before.
+    next ones each `overhead` bytes behind the end of the one before. `clamp` sees to ordinary frames; None: nobody.
     """
 
-    def __init__(self, arena: Arena, counts: Counts, out: int, front: int, overhead: int) -> None:
+    def __init__(
+        self, arena: Arena, counts: Counts, out: int, front: int, overhead: int, clamp: Clamp | None = None
+    ) -> None:
         self.arena = arena
         self.counts = counts
         self.out = out + front
         self.overhead = overhead
+        self.clamp = clamp
         self.headers = Headers()
         self.ordinary = Train()
         # The super-frame in hand: where it is, the payload and the bytes of a segment, how many there are and are done.
         self.at = self.mss = self.size = self.last = self.segments = self.done = 0
-        self.room = 0  # segments of that size in one train
+        self.most = 0  # segments of that size in one train
         # What is in the first segment, of which the others follow; sums without what counts up.
         self.seq = self.ident = self.flags = self.ip_sum = self.partial = 0
 
-    def begin(self, frames: Train) -> None:
+    def begin(self, frames: Train, room: int) -> None:
         """Take frames that share the virtio_net_hdr in front of the first of them, or one super-frame.
 
-        They are changed. Those that contradict that header are dropped and counted.
+        They are changed. Those that contradict that header are dropped and counted. Segments of TCP that would be
+        longer than `room` bytes are cut smaller; datagrams of UDP stay what they are.
         """
         self.ordinary.count = 0
         self.segments = self.done = 0
         if self.arena.load8(frames.at - VNET_LENGTH + 1) == VIRTIO_NET_HDR_GSO_NONE:
             self.begin_ordinary(frames)
-        elif self.begin_super_frame(frames.at, frames.size):
+        elif self.begin_super_frame(frames.at, frames.size, room):
             self.counts[SUPER_FRAMES] += 1
         else:
             self.counts[MALFORMED] += 1
@@ -73,8 +78,8 @@ class Splitter:
         if not count:
             return False
         step = self.size + self.overhead
-        if count > self.room and (count > MAX_SEGMENTS or count * step - (self.size - self.last) > MAX_PAYLOAD):
-            count = self.room
+        if count > self.most and (count > MAX_SEGMENTS or count * step - (self.size - self.last) > MAX_PAYLOAD):
+            count = self.most
         train.at, train.count, train.step = self.out, count, step
         train.size, train.vouched = self.size, True
         to = self.out
@@ -100,6 +105,8 @@ class Splitter:
                 self.counts[MALFORMED] += frames.count - count
                 ordinary.count, ordinary.last = count, frames.size
             ordinary.vouched = self.is_transport(ordinary, start, start + offset)
+        if self.clamp is not None:
+            self.clamp.lower(ordinary)
 
     def is_transport(self, frames: Train, start: int, field: int) -> bool:
         """Whether in each frame the transport header begins at `start`, and its checksum is at `field`.
@@ -115,7 +122,7 @@ class Splitter:
             at += frames.step
         return True
 
-    def begin_super_frame(self, at: int, length: int) -> bool:
+    def begin_super_frame(self, at: int, length: int, room: int) -> bool:
         """Make of its headers those of a segment that is neither the first nor the last; False if it is malformed."""
         arena, headers, header = self.arena, self.headers, at - VNET_LENGTH
         if length > ROOM or not headers.locate(arena, at, length):  # hdr_len in the virtio_net_hdr is only a hint
@@ -124,6 +131,8 @@ class Splitter:
             return False
         l3, l4, hl = headers.l3, headers.l4, headers.hl
         self.at, self.mss = at, host(arena.load16(header + 4))
+        if headers.tcp and self.mss > room - hl:
+            self.mss = min(self.mss, max(room - hl, TCP_MIN_MSS))
         self.size = min(length, hl + self.mss)
         if not self.mss or self.size - l3 > 65535:
             return False
@@ -148,7 +157,7 @@ class Splitter:
         payload = length - hl
         self.segments = (payload + self.mss - 1) // self.mss if payload else 1
         self.last = length - (self.segments - 1) * self.mss
-        self.room = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // (self.size + self.overhead)))
+        self.most = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // (self.size + self.overhead)))
         return True
 
     def segment(self, to: int, number: int) -> None:

@@ -5,27 +5,30 @@ A protocol is two stages, one a direction, and an entry in `sealer` and in `open
 
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from tap2tap.counters import Link, Slot
 from tap2tap.protocols.secure.mailbox import Order, WorkerEnd
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.stages.lengths import LengthFilter, longest_frame
+from tap2tap.workers.path import Path
+from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import PeerFilter
 from tap2tap.workers.stages.plain import PlainOpen, PlainSeal
 from tap2tap.workers.stages.secure.open import SecureOpen
+from tap2tap.workers.stages.secure.parts import AREA as PARTS_AREA
+from tap2tap.workers.stages.secure.seal import AREA as STAGE_AREA
 from tap2tap.workers.stages.secure.seal import SecureSeal
 from tap2tap.workers.train import Train
 from tap2tap.workers.worker import Cable
 
-KEEPALIVE_AREA: Final = 64  # bytes of the arena that a Seal needs for datagrams of its own
+__all__ = ["PARTS_AREA", "STAGE_AREA", "Open", "Seal", "opener", "sealer"]
 
 
 class Seal(Protocol):
     """The outbound stage: makes datagrams of frames, where they lie in the arena.
 
     Each frame needs `overhead` bytes around it, the first `front` of them before it: so frames come `size + overhead`
-    apart.
+    apart. A train that it makes holds until the next call.
     """
 
     @property
@@ -36,11 +39,23 @@ class Seal(Protocol):
     def overhead(self) -> int:
         """Bytes of header and trailer together."""
 
-    def seal(self, train: Train) -> bool:
-        """Make `train` of frames one of datagrams. False: it cannot be sent, all its frames are counted as dropped."""
+    def seal(self, frames: Train, train: Train) -> bool:
+        """Make `train` the next datagrams of `frames`, which are taken from its front.
+
+        What cannot be sent is dropped there, each frame counted by its reason. False when nothing is left.
+        """
 
     def keepalive(self, train: Train) -> bool:
         """Make `train` a datagram without a frame, if it is time to send one. Called when nothing was sent lately."""
+
+    def control(self, train: Train) -> bool:
+        """Make `train` the next datagram that the link has ordered; False when there is none.
+
+        Called soon after Private.MAIL has gone up.
+        """
+
+    def too_long(self, size: int) -> None:
+        """Hear that the kernel has refused a datagram of `size` bytes for its length."""
 
 
 class Open(Protocol):
@@ -58,22 +73,22 @@ class Open(Protocol):
 
 
 def sealer(cable: Cable, arena: Arena, room: int, channel: socket.socket | None) -> Seal:
-    """Make the outbound worker's stage. KEEPALIVE_AREA bytes at `room` of the arena are its own."""
+    """Make the outbound worker's stage. STAGE_AREA bytes at `room` of the arena are its own."""
     if channel is not None:
         end = WorkerEnd(channel)
-        seal = SecureSeal(cable.memory.outbound, end, arena, room)
+        seal = SecureSeal(cable.memory, end, arena, room)
         _take_over(cable, end, seal.obey)
         return seal
-    return PlainSeal(cable.memory.outbound, room, cable.keepalive)
+    return PlainSeal(cable.memory.outbound, Path(cable.memory.slots, 0), room, cable.keepalive)
 
 
-def opener(cable: Cable, arena: Arena, channel: socket.socket | None) -> Open:
-    """Make the inbound worker's stage."""
+def opener(cable: Cable, arena: Arena, room: int, channel: socket.socket | None) -> Open:
+    """Make the inbound worker's stage. PARTS_AREA bytes at `room` of the arena are its own."""
     slots, counts, family = cable.memory.slots, cable.memory.inbound, cable.sock.family
-    lengths = LengthFilter(longest_frame(cable.mtu), counts)
+    lengths = LengthFilter(counts)
     if channel is not None:
         end = WorkerEnd(channel)
-        opened = SecureOpen(cable.memory, end, family, arena, lengths)
+        opened = SecureOpen(cable.memory, end, family, arena, room, lengths)
         _take_over(cable, end, opened.obey)
         return opened
     peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.remote is not None)

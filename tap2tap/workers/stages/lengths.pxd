@@ -1,10 +1,9 @@
 from tap2tap.workers.train cimport Train
 
-cdef int TOO_LONG, TOO_SHORT, ETHERNET_HEADER
+cdef int TOO_SHORT, ETHERNET_HEADER
 
 
 cdef class LengthFilter:
     cdef unsigned long long[::1] _counts
-    cdef Py_ssize_t _longest
 
     cpdef bint keep(self, Train frames) except -1

@@ -2,28 +2,39 @@
 
 from tap2tap import clock
 from tap2tap.counters import Count, Counts, Drop
+from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import PeerFilter
 from tap2tap.workers.train import Train
 
 STRANGER = Count.DROPPED + Drop.STRANGER
-KEEPALIVES = Count.KEEPALIVES
+KEEPALIVES, PARTS = Count.KEEPALIVES, Count.PARTS
 
 
 class PlainSeal:
     """The outbound stage. A keepalive is an empty datagram, which C tap2tap and QuickTun ignore.
 
-    `room` is a place in the arena, `keepalive` in seconds, 0 is never.
+    What is too long for the path goes in IP fragments, which is counted. `room` is a place in the arena, `keepalive` in
+    seconds, 0 is never.
     """
 
-    def __init__(self, counts: Counts, room: int, keepalive: int) -> None:
+    def __init__(self, counts: Counts, path: Path, room: int, keepalive: int) -> None:
         self.front = self.overhead = 0
         self._counts = counts
+        self._path = path
         self._room = room
         self._keepalive = Keepalive(keepalive)
 
-    def seal(self, train: Train) -> bool:  # noqa: ARG002  (the contract)
-        """Leave the train as it is."""
+    def seal(self, frames: Train, train: Train) -> bool:
+        """Take all frames as they are; those that go out in IP fragments are counted as in parts."""
+        if not frames.count:
+            return False
+        train.at, train.size, train.step, train.last = frames.at, frames.size, frames.step, frames.last
+        train.count, train.vouched = frames.count, frames.vouched
+        frames.count = 0
+        room = self._path.room()
+        if train.size > room:
+            self._counts[PARTS] += train.count - (train.last <= room)
         return True
 
     def keepalive(self, train: Train) -> bool:
@@ -33,6 +44,13 @@ class PlainSeal:
         train.at, train.count, train.vouched = self._room, 1, False
         train.size = train.step = train.last = 0
         return True
+
+    def control(self, train: Train) -> bool:  # noqa: ARG002  (the contract)
+        """Nothing: there is no link to order it."""
+        return False
+
+    def too_long(self, size: int) -> None:
+        """Nothing: only a frame that no datagram can hold is refused for its length."""
 
 
 class PlainOpen:

@@ -16,20 +16,24 @@ from tests.support import frames
 from tests.support.frames import ACK, CWR, FIN, NEEDS_CSUM, PSH, TIMESTAMPS, Flow
 
 AT = 64  # where it is read
+TCP_MIN_MSS = 88  # include/net/tcp.h
 OUT = AT + ROOM + 64
+NO_LIMIT = 1 << 30  # bytes of a segment
 ARENA = Arena(OUT + OUT_AREA + 64)
 
 
 class Split:
     """What a splitter makes of one read: the frames of each train, and what it counts."""
 
-    def __init__(self, header: bytes, *read: bytes, front: int = 0, overhead: int = 0, room: int = 0) -> None:
+    def __init__(
+        self, header: bytes, *read: bytes, front: int = 0, overhead: int = 0, room: int = 0, most: int = NO_LIMIT
+    ) -> None:
         self.counts = memoryview(bytearray(8 * 64)).cast("Q")
         splitter = Splitter(ARENA, self.counts, OUT, front, overhead)
         whole = frames.load(ARENA, AT, read, room=room)
         ARENA.put(OUT - 64, b"\x5a" * (64 + OUT_AREA + 64))
         ARENA.put(AT - VNET_LENGTH, header)
-        splitter.begin(whole)
+        splitter.begin(whole, most)
         self.trains: list[list[bytes]] = []
         self.vouched: list[bool] = []
         train = Train()
@@ -58,6 +62,23 @@ class Split:
 @example(Flow(ident=65535), frames.payload(1449), 1448)
 def test_segments_are_those_of_the_reference(flow: Flow, payload: bytes, mss: int) -> None:
     assert Split(*frames.super_frame(flow, payload, mss)).frames == frames.segments(flow, payload, mss)
+
+
+@given(frames.flows(), frames.bytes_of_payload, st.integers(1, 1500), st.integers(100, 1600))
+@example(Flow(options=TIMESTAMPS, flags=ACK | FIN | PSH | CWR), frames.payload(65160), 1448, 1448)
+@example(Flow(tcp=False), frames.payload(3000), 1472, 1448)  # datagrams stay whole
+@example(Flow(ident=65535, fragment=0), frames.payload(3000), 1448, 1000)
+@example(Flow(), frames.payload(1500), 1448, 14 + 40 + 1448)
+def test_segments_of_tcp_that_do_not_fit_are_cut_smaller(flow: Flow, payload: bytes, mss: int, room: int) -> None:
+    fits = max(TCP_MIN_MSS, room - flow.hl) if flow.tcp else mss
+    split = Split(*frames.super_frame(flow, payload, mss), most=room)
+    assert split.frames == frames.segments(flow, payload, min(mss, fits))
+
+
+def test_hostile_headers_do_not_make_segments_tiny() -> None:
+    for room in (0, 1, 54, 55, 100):
+        split = Split(*frames.super_frame(Flow(), bytes(5000), 1448), most=room)
+        assert len(split.frames) == -(-5000 // max(TCP_MIN_MSS, room - 54))
 
 
 @given(

@@ -15,7 +15,7 @@ OTHER_KEY = bytes(32)
 def passed(both: Pair) -> list[bytes]:
     """What has reached the link."""
     found: list[bytes] = []
-    while notices := list(both.into.notices()):
+    while notices := both.notices():
         found += [each.datagram for each in notices if isinstance(each, Handshake)]
     return found
 

@@ -10,14 +10,14 @@ from tap2tap import clock, memory
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_raw, load
 from tap2tap.workers.arena import Arena
+from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import SILENCE, PeerFilter
 from tap2tap.workers.stages.plain import Keepalive, PlainOpen, PlainSeal
 from tap2tap.workers.train import Train
 from tests.support import frames
+from tests.support.ends import slots
 from tests.support.pair import HERE, THERE
-
-LONGEST = 1522
 
 
 class Opener:
@@ -27,7 +27,7 @@ class Opener:
         self.memory = memory.create()
         self.arena = Arena(1 << 17)
         peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=False)
-        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(LONGEST, self.memory.inbound))
+        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(self.memory.inbound))
 
     def opened(self, *datagrams: bytes, source: bytes = HERE) -> list[bytes]:
         """The frames in one train of datagrams."""
@@ -73,15 +73,14 @@ def test_empty_datagrams_are_keepalives_and_make_a_peer() -> None:
 def test_what_is_no_frame_makes_no_peer() -> None:
     opener = Opener()
     assert opener.opened(b"x" * 13, source=THERE) == []
-    assert opener.opened(b"x" * (LONGEST + 1), source=THERE) == []
     assert load(opener.memory.slots, Slot.PEER) is None
-    assert opener.drops == {"TOO_SHORT": 1, "TOO_LONG": 1}
+    assert opener.drops == {"TOO_SHORT": 1}
 
 
 @given(
-    size=st.integers(0, 3000) | st.sampled_from((13, 14, LONGEST, LONGEST + 1)),
+    size=st.integers(0, 3000) | st.sampled_from((13, 14, 65507)),
     count=st.integers(1, 70),
-    last=st.integers(0, 3000) | st.sampled_from((13, 14, LONGEST, LONGEST + 1)),
+    last=st.integers(0, 3000) | st.sampled_from((13, 14, 65507)),
 )
 def test_what_fits_is_what_every_single_frame_says(size: int, count: int, last: int) -> None:
     last = min(size, last)
@@ -89,11 +88,10 @@ def test_what_fits_is_what_every_single_frame_says(size: int, count: int, last: 
     train = Train()
     train.at, train.size, train.step, train.count, train.last = 64, size, size + 24, count, last
     places = [(64 + number * (size + 24), last if number == count - 1 else size) for number in range(count)]
-    expected = [(at, length) for at, length in places if 14 <= length <= LONGEST]
-    assert LengthFilter(LONGEST, counts).keep(train) == bool(expected)
+    expected = [(at, length) for at, length in places if length >= 14]
+    assert LengthFilter(counts).keep(train) == bool(expected)
     left = [(train.at + number * train.step, train.size_of(number)) for number in range(train.count)]
     assert left == expected
-    assert counts[Count.DROPPED + Drop.TOO_LONG] == sum(length > LONGEST for _, length in places)
     assert counts[Count.DROPPED + Drop.TOO_SHORT] == sum(length < 14 for _, length in places)
 
 
@@ -109,20 +107,37 @@ def test_a_train_of_tiny_datagrams_is_dropped_and_counted(size: int, count: int)
 def test_frames_are_sealed_by_leaving_them_alone() -> None:
     counts, train = memory.create().outbound, Train()
     train.at, train.size, train.step, train.count, train.last = 64, 100, 100, 5, 70
-    stage = PlainSeal(counts, 0, 25)
+    stage = PlainSeal(counts, Path(slots(), 0), 0, 25)
     assert (stage.front, stage.overhead) == (0, 0)
-    assert stage.seal(train)
-    assert (train.at, train.size, train.step, train.count, train.last) == (64, 100, 100, 5, 70)
+    sent = Train()
+    assert stage.seal(train, sent)
+    assert (sent.at, sent.size, sent.step, sent.count, sent.last) == (64, 100, 100, 5, 70)
+    assert not stage.seal(train, sent)
+    assert sent.count == 5
+    assert not stage.control(sent)
+
+
+@given(size=st.integers(14, 2000), count=st.integers(1, 64), last=st.integers(14, 2000), path=st.integers(0, 2000))
+def test_frames_that_go_in_ip_fragments_are_counted(size: int, count: int, last: int, path: int) -> None:
+    shared, train = memory.create(), Train()
+    shared.slots[Slot.PATH] = path
+    last = size if count == 1 else min(size, last)
+    train.at, train.size, train.step, train.count, train.last = 64, size, size, count, last
+    assert PlainSeal(shared.outbound, Path(shared.slots, 0), 0, 25).seal(train, sent := Train())
+    assert sent.count == count
+    train.count = count
+    lengths = [train.size_of(number) for number in range(count)]
+    assert shared.outbound[Count.PARTS] == sum(length > path > 0 for length in lengths)  # 0: nobody knows the path
 
 
 def test_a_reminder_is_one_empty_datagram() -> None:
     counts, train = memory.create().outbound, Train()
-    stage = PlainSeal(counts, 128, 25)
+    stage = PlainSeal(counts, Path(slots(), 0), 128, 25)
     assert stage.keepalive(train)
     assert (train.at, train.size, train.count, train.last) == (128, 0, 1, 0)
     counts[Count.DATAGRAMS] += 1
     assert not stage.keepalive(train)
-    assert not PlainSeal(counts, 0, 0).keepalive(train)
+    assert not PlainSeal(counts, Path(slots(), 0), 0, 0).keepalive(train)
 
 
 def test_keepalives_are_due_at_once_and_then_after_silence() -> None:

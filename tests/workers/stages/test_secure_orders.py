@@ -9,6 +9,8 @@ from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, REJECT_AFTER_MESSA
 from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Proved, Task, WorkerEnd, channel
 from tap2tap.protocols.secure.sealing import keepalive
 from tap2tap.protocols.secure.wire import OVERHEAD, Cipher
+from tap2tap.workers.arena import Arena
+from tap2tap.workers.stages.secure.parts import AREA, Parts
 from tap2tap.workers.stages.secure.sessions import Sessions
 from tests.support.pair import HERE, THERE, Pair, counter, numbered, pair
 
@@ -73,17 +75,18 @@ def test_the_link_hears_of_the_first_authentic_datagram_and_of_the_peers_link() 
     with pair(7) as both:
         data = both.sealed(numbered(80, 80, 80))
         both.opened([bytes(each[:-1]) + b"?" for each in data])
-        assert list(both.into.notices()) == []
+        assert both.notices() == []
         both.opened(data[:1], THERE)
-        both.opened(data)
-        (proved,) = both.into.notices()
+        (proved,) = both.notices()
+        both.opened(data, THERE)
+        assert both.notices() == []
         assert isinstance(proved, Proved)
         assert (proved.index, str(proved.source)) == (7, "198.51.100.7:4321")
         control = keepalive(Cipher.AES_256_GCM, (7).to_bytes(32, "big"), 7, CONTROL_COUNTERS - 1)
-        both.opened([control])
-        assert [type(each) for each in both.into.notices()] == [Proved]
+        both.opened([control], THERE)
+        assert [type(each) for each in both.notices()] == [Proved]
         both.opened([control])  # a replay is none
-        assert list(both.into.notices()) == []
+        assert both.notices() == []
 
 
 def test_the_peer_is_where_its_newest_authentic_datagram_came_from() -> None:
@@ -177,7 +180,7 @@ def test_the_link_hears_whether_a_proof_was_the_newest_datagram() -> None:
         held_back = keepalive(Cipher.AES_256_GCM, (7).to_bytes(32, "big"), 7, 3)
         both.opened(both.sealed(numbered(80)))
         both.opened([held_back], THERE)
-        notices = [each for each in both.into.notices() if isinstance(each, Proved)]
+        notices = [each for each in both.notices() if isinstance(each, Proved)]
         assert [(str(each.source), each.newest) for each in notices] == [
             ("192.0.2.1:1234", True),
             ("198.51.100.7:4321", False),
@@ -215,7 +218,8 @@ def test_what_a_link_sent_before_it_was_killed_is_read_when_another_takes_its_en
 
 def test_keys_are_forgotten_when_their_session_ends_though_strangers_keep_the_worker_busy() -> None:
     """`open` is called for whatever comes, `idle` for want of anything only."""
-    sessions = Sessions(memoryview(bytearray(8 * GROUP)).cast("Q"))
+    counts = memoryview(bytearray(8 * GROUP)).cast("Q")
+    sessions = Sessions(counts, Parts(Arena(AREA), 0, counts))
     for index, until in ((1, 500), (2, 300), (3, 900)):
         sessions.obey(Order(Task.OPEN, Cipher.AES_256_GCM, index, index, until, data=bytes(32)))
     assert sessions.until == 300

@@ -14,7 +14,7 @@ from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Task, channel
 from tap2tap.protocols.secure.wire import OVERHEAD
 from tap2tap.workers.arena import Arena
-from tap2tap.workers.stages import KEEPALIVE_AREA, Open, Seal, opener, sealer
+from tap2tap.workers.stages import PARTS_AREA, STAGE_AREA, Open, Seal, opener, sealer
 from tap2tap.workers.train import Train
 from tap2tap.workers.worker import Cable
 from tests.support.frames import contents, load
@@ -32,7 +32,7 @@ class Ends:
         store(self.memory.slots, Slot.PEER, from_raw(HERE))
         sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         cable = Cable("lone", -1, sock, self.memory, MTU, from_raw(HERE), 25, True, True, True, True)
-        self.arena = Arena(ROOM + KEEPALIVE_AREA)
+        self.arena = Arena(ROOM + STAGE_AREA + PARTS_AREA)
         self.out = self.into = None
         out = into = None
         if secure:
@@ -47,7 +47,7 @@ class Ends:
             self.out.order(Order(Task.KEEPALIVE))
             self.into.order(Order(Task.OPEN, index=7, data=bytes(range(32))))
         self.seal: Seal = sealer(cable, self.arena, ROOM, out)
-        self.open: Open = opener(cable, self.arena, into)
+        self.open: Open = opener(cable, self.arena, ROOM + STAGE_AREA, into)
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "secure"])
@@ -65,9 +65,13 @@ def arrived(ends: Ends, train: Train) -> Train:
 def test_what_was_sealed_where_it_lay_opens_where_it_lies(ends: Ends, vouched: bool) -> None:
     frames = numbered(100, 100, 100, 60)
     train = load(ends.arena, 64 + ends.seal.front, frames, room=ends.seal.overhead, vouched=vouched)
-    assert ends.seal.seal(train)
+    read, train = train, Train()
+    assert ends.seal.seal(read, train)
     assert train.at == 64
     assert [len(each) for each in contents(ends.arena, train)] == [len(each) + ends.seal.overhead for each in frames]
+    assert not read.count
+    assert not ends.seal.seal(read, train)
+    assert (train.at, train.count) == (64, 4)
     received, found = arrived(ends, train), Train()
     assert ends.open.open(received, found, HERE)
     assert contents(ends.arena, found) == frames
@@ -82,16 +86,15 @@ def test_a_keepalive_holds_no_frame_and_is_made_in_the_place_for_it(ends: Ends) 
     assert ends.seal.keepalive(train)
     assert ends.arena.take(0, ROOM) == b"\xa5" * ROOM
     assert (train.count, train.size, train.last) == (1, ends.seal.overhead, ends.seal.overhead)
-    assert ROOM <= train.at <= ROOM + KEEPALIVE_AREA - train.size
+    assert ROOM <= train.at <= ROOM + STAGE_AREA - train.size
     assert not ends.open.open(arrived(ends, train), found, HERE)
     assert ends.memory.inbound[counters.Count.KEEPALIVES] == 1
 
 
-def test_only_frames_of_the_cables_mtu_come_in(ends: Ends) -> None:
-    longest = MTU + 14 + 8
-    for size, passes in ((longest, True), (longest + 1, False), (14, True), (13, False)):
-        train = load(ends.arena, 64 + ends.seal.front, numbered(size), room=ends.seal.overhead)
-        assert ends.seal.seal(train)
+def test_frames_of_any_mtu_come_in_that_have_an_ethernet_header(ends: Ends) -> None:
+    for size, passes in ((MTU + 1000, True), (60_000, True), (14, True), (13, False)):
+        read, train = load(ends.arena, 64 + ends.seal.front, numbered(size), room=ends.seal.overhead), Train()
+        assert ends.seal.seal(read, train)
         assert ends.open.open(arrived(ends, train), Train(), HERE) == passes
 
 

@@ -1,10 +1,11 @@
 from tap2tap.workers.aead cimport Aead
+from tap2tap.workers.stages.secure.parts cimport Parts
 from tap2tap.workers.stages.secure.replay cimport ReplayWindow
 
 
 cdef class Session:
     cdef readonly int index
-    cdef readonly Py_ssize_t slot
+    cdef readonly Py_ssize_t slot, accepted, late
     cdef readonly long long until
     cdef readonly ReplayWindow window
     cdef readonly Aead aead
@@ -13,6 +14,7 @@ cdef class Session:
 
 cdef class Sessions:
     cdef object _counts
+    cdef Parts _parts
     cdef dict _open
     cdef readonly long long until
 

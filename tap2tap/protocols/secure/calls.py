@@ -1,0 +1,106 @@
+"""When a series of handshakes begins and ends, and where its initiations go (docs/protocol.md, 3.1, 3.8 and 3.9)."""
+
+from tap2tap.endpoint import Endpoint
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, Note
+from tap2tap.protocols.secure.attempts import Attempts
+from tap2tap.protocols.secure.exchange import Exchange
+from tap2tap.protocols.secure.limits import CALLS_BACK, GOODBYE_WAIT, PATIENCE, Timers
+from tap2tap.protocols.secure.presence import Presence
+from tap2tap.protocols.secure.recent import Sparingly
+from tap2tap.protocols.secure.sessions import Session, Sessions
+
+
+class Calls:
+    """Times are of the link's clock. `last` is where the peer was before this end was started, if that is known."""
+
+    __slots__ = ("_attempts", "_call_back", "_exchange", "_not_before", "_notes", "_presence", "_sessions", "_timers")
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        sessions: Sessions,
+        presence: Presence,
+        exchange: Exchange,
+        *,
+        last: Endpoint | None,
+        notes: Sparingly,
+        timers: Timers,
+    ) -> None:
+        self._attempts, self._sessions, self._presence, self._exchange = attempts, sessions, presence, exchange
+        self._call_back = None if exchange.home else last  # until a session is proved, or CALLS_BACK were in vain
+        self._notes, self._timers = notes, timers
+        self._not_before = NEVER  # of the next series: the peer has just said goodbye
+
+    def answered(self) -> None:
+        """A session is proved that is sent on."""
+        self._call_back = None
+        self._attempts.end()
+
+    def left(self, now: float) -> None:
+        """The peer has said goodbye: it may be back soon, but is not there yet."""
+        self._attempts.end()
+        self._not_before = now + GOODBYE_WAIT
+
+    def end(self) -> None:
+        """There are no more calls."""
+        self._attempts.end()
+        self._call_back, self._not_before = None, FOREVER
+
+    def run(self, now: float) -> list[Action]:
+        """Begin a series, make an attempt, or end the series, if that is due."""
+        attempts, targets = self._attempts, self._targets()
+        if targets and now >= self._not_before and self._wanted(now):
+            attempts.begin(now)
+        if attempts.started is None:
+            return []
+        if self._call_back and now >= attempts.due and attempts.number >= CALLS_BACK:
+            self._call_back = None
+            targets = self._targets()
+        todo: list[Action] = []
+        if self._presence.is_in_vain(now, attempts.started, self._timers.give_up) and self._notes.allows(now, "silent"):
+            todo.append(
+                Note("no answer from the peer: is it running and reachable, with the other key file of this cable?")
+            )
+        lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
+        if lost and self._exchange.home is None and not self._presence.up:
+            self._presence.forget_endpoint()
+            self._exchange.forget()
+            targets = []
+        if not targets:
+            attempts.end()
+        elif now >= attempts.due:
+            # By turns where the peer is configured to be and where it was heard last: one of them may be stale.
+            todo.append(attempts.attempt(now, targets[attempts.number % len(targets)]))
+        return todo
+
+    def due(self, after: float) -> float:
+        """When `run` is needed next, after it was called then."""
+        current = self._sessions.current
+        if self._attempts.started is not None or not self._targets():
+            return self._attempts.due
+        if current:
+            return self._rekey_at(current)
+        return self._not_before if self._not_before > after else FOREVER
+
+    def _targets(self) -> list[Endpoint]:
+        known = (self._exchange.home, self._presence.endpoint, self._call_back)
+        return list(dict.fromkeys(endpoint for endpoint in known if endpoint is not None))
+
+    def _wanted(self, now: float) -> bool:
+        current = self._sessions.current
+        if current is None or now >= self._rekey_at(current) or self._presence.needs_handshake(now):
+            return True
+        limit = self._timers.rekey_messages * (1 if current.initiator else 2)  # as with time, the initiator goes first
+        return self._presence.traffic.next_counter >= limit
+
+    def _rekey_at(self, current: Session) -> float:
+        """When to renew the session: the responder is later than the initiator, in case that one does not.
+
+        But it is earlier if it was told where the peer is and finds it elsewhere, as only then the configured address
+        is tried, and a relay ends.
+        """
+        patience = self._timers.rekey_after * PATIENCE
+        if current.initiator:
+            return current.rekey_at
+        astray = self._exchange.home not in (None, self._presence.endpoint)
+        return current.rekey_at - patience if astray else current.rekey_at + patience

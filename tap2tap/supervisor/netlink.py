@@ -1,0 +1,145 @@
+"""What the kernel tells of network devices (rtnetlink(7)), read by hand: pyroute2 is large, and this runs for ever.
+
+Constants and layouts are those of linux/netlink.h, linux/rtnetlink.h and linux/if_link.h; all of it is in the byte
+order of the host. A socket sees the network namespace in which it was made.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+NETLINK_ROUTE = 0
+RTMGRP_LINK = 1
+NLMSG_ERROR, NLMSG_DONE, RTM_NEWLINK, RTM_GETLINK = 2, 3, 16, 18
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_INFO_KIND = 1
+NLA_TYPE_MASK = 0x3FFF
+
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_BUFFER = 1 << 16  # bytes: the kernel fills at most 32 KiB
+_FEW = 64  # messages: more than there is room for in the smallest buffer
+
+
+class Link(NamedTuple):
+    """A network device; `number` is its index, `master` that of the bridge, bond, ... that it is a port of, or 0."""
+
+    number: int
+    name: str
+    address: bytes
+    mtu: int
+    master: int
+    kind: str  # "bridge", "veth", ...; "" of hardware
+
+
+def changes() -> socket.socket:
+    """A socket that becomes readable when a link changes; the caller closes it. Raises OSError."""
+    sock = _socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the least: what was missed does not matter
+        sock.bind((0, RTMGRP_LINK))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def forget(sock: socket.socket) -> None:
+    """Throw away what `changes` has told so far, which its small buffer bounds."""
+    for _ in range(_FEW):
+        try:
+            sock.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:  # ENOBUFS: there were more
+            continue
+
+
+def link(index: int = 0, name: str = "") -> Link | None:
+    """The link of that index, or of that name. Raises OSError."""
+    attributes = _attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
+    found = _ask(NLM_F_REQUEST, index, attributes)
+    return found[0] if found else None
+
+
+def ports(master: int) -> list[Link]:
+    """The links that have this master. Raises OSError."""
+    found = _ask(NLM_F_REQUEST | NLM_F_DUMP, 0, _attribute(IFLA_MASTER, struct.pack("=I", master)))
+    return [each for each in found if each.master == master]  # the kernel may have left out none
+
+
+def _socket() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
+
+
+def _ask(flags: int, index: int, attributes: bytes) -> list[Link]:
+    """Ask for links. The kernel answers at once: there is nothing to wait for."""
+    found: list[Link] = []
+    body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attributes
+    with _socket() as sock:
+        sock.sendto(_HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, flags, 1, 0) + body, (0, 0))
+        while True:
+            try:
+                answer = list(messages(sock.recv(_BUFFER)))
+            except BlockingIOError:
+                return found
+            found += [read_link(content) for kind, content in answer if kind == RTM_NEWLINK]
+            if not flags & NLM_F_DUMP or any(kind in (NLMSG_ERROR, NLMSG_DONE) for kind, _ in answer):
+                return found
+
+
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and content of each message in a datagram of the kernel."""
+    while len(data) >= _HEADER.size:
+        length, kind, _, _, _ = _HEADER.unpack_from(data)
+        if length < _HEADER.size:
+            return
+        yield kind, data[_HEADER.size : length]
+        data = data[_aligned(length) :]
+
+
+def read_link(content: bytes) -> Link:
+    """Read a message that tells of a link: RTM_NEWLINK."""
+    _, _, index, _, _ = _LINK.unpack_from(content)
+    found = _attributes(content[_LINK.size :])
+    kind = _attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")
+    return Link(
+        index,
+        _text(found.get(IFLA_IFNAME, b"")),
+        found.get(IFLA_ADDRESS, b""),
+        _number(found.get(IFLA_MTU, b"")),
+        _number(found.get(IFLA_MASTER, b"")),
+        _text(kind),
+    )
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found = {}
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & NLA_TYPE_MASK] = data[_ATTRIBUTE.size : length]
+        data = data[_aligned(length) :]
+    return found
+
+
+def _attribute(kind: int, content: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(content)
+    return (_ATTRIBUTE.pack(length, kind) + content).ljust(_aligned(length), b"\0")
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
+
+
+def _text(content: bytes) -> str:
+    return os.fsdecode(content.split(b"\0", 1)[0])
+
+
+def _number(content: bytes) -> int:
+    return int(struct.unpack("=I", content)[0]) if len(content) == 4 else 0
