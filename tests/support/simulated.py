@@ -35,8 +35,8 @@ from tap2tap.protocols.secure.actions import (
     Traffic,
     UseForSending,
 )
-from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.control import LONGEST, Kind
+from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sessions import ROOM

@@ -46,7 +46,7 @@ class Exchange:
         return min(self._checker.due, self.measurement.due) if self._on else FOREVER
 
     def begin(self, now: float, session: Session) -> None:
-        """This session is sent on from now on."""
+        """Another session is sent on from now on."""
         self._on = session if session.control else None
         if self._on:
             self.measurement.begin(now)

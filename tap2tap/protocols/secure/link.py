@@ -217,11 +217,8 @@ class Link:
 
     def status(self) -> Status:
         """Return the state for `tap2tap stats`."""
-        trying, current, reports = (
-            self._attempts.started is not None,
-            self._sessions.current,
-            self._exchange.measurement,
-        )
+        trying, current = self._attempts.started is not None, self._sessions.current
+        reports = self._exchange.measurement.reports
         return Status(
             state="up" if self._presence.up else "handshake" if trying else "down",
             endpoint=self._presence.last_endpoint,
@@ -229,6 +226,10 @@ class Link:
             last_handshake=self._last_handshake,
             rekeys=self._sessions.replaced,
             peer_mtu=current.peer_mtu if current else 0,
+            round_trip=reports.round_trip,
+            jitter=reports.jitter,
+            loss_out=reports.loss_out,
+            loss_in=reports.loss_in,
         )
 
     # Handshakes.

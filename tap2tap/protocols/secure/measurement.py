@@ -9,6 +9,8 @@ from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, SendControl
 from tap2tap.protocols.secure.control import Answer, Report, pack
 from tap2tap.protocols.secure.limits import REPORT_INTERVAL, Timers
 from tap2tap.protocols.secure.path_mtu import PathMtuSearch
+from tap2tap.protocols.secure.reports import Reports
+from tap2tap.protocols.secure.segmentation import Segmentation
 from tap2tap.protocols.secure.wire import OVERHEAD
 
 _ETHERNET = 14 + 2 * 4  # bytes of header, with two VLAN tags
@@ -33,7 +35,7 @@ class Measurement:
 
     def __init__(self, mtu: int, timers: Timers) -> None:
         self._most = mtu + _ETHERNET + OVERHEAD
-        self.path_mtu, self.reports, self.trains = PathMtuSearch(timers), None, None
+        self.path_mtu, self.reports, self.trains = PathMtuSearch(timers), Reports(), Segmentation()
         self._at: Endpoint | None = None  # where the path that is measured leads
         self._report: tuple[float, Report] | None = None  # came, and is to be read when it is known what was sent
         self._running = False
@@ -43,7 +45,9 @@ class Measurement:
     def begin(self, now: float) -> None:
         """Another session is sent on."""
         self._running, self._report, self._next_counter = True, None, 0
+        self.reports.begin(now)
         self.path_mtu.rekeyed()
+        self.trains.rekeyed()
 
     def end(self) -> None:
         """There is no session any more on which anything could be measured."""
@@ -54,8 +58,8 @@ class Measurement:
         if not self._running or endpoint == self._at:
             return []
         self._at = endpoint
-        version = endpoint.address.version
-        return self.path_mtu.begin(now, version=version, most=self._most, counter=self._next_counter)
+        begin = self.path_mtu.begin(now, version=endpoint.address.version, most=self._most, counter=self._next_counter)
+        return begin + self.trains.path_changed()
 
     def forget(self) -> None:
         """Nobody knows where the peer is: the next path is another one."""
@@ -64,7 +68,7 @@ class Measurement:
 
     def answered(self, now: float, answer: Answer) -> list[Action]:
         """A probe was answered."""
-        return self.path_mtu.answered(now, answer) if self._running else []
+        return self._fallen(self.path_mtu.payload, self.path_mtu.answered(now, answer)) if self._running else []
 
     def reported(self, now: float, report: Report) -> None:
         """A report came on the session that is sent on; of several that wait for `tick` the last is enough."""
@@ -73,18 +77,28 @@ class Measurement:
 
     def too_long(self, now: float, size: int) -> list[Action]:
         """The kernel does not send so much at once."""
-        return self.path_mtu.too_long(now, size) if self._running else []
+        return self._fallen(self.path_mtu.payload, self.path_mtu.too_long(now, size)) if self._running else []
 
     def tick(self, now: float, traffic: Traffic) -> list[Action]:
         """Look at the clock and at what the workers did."""
         self._ticked = now
         if not self._running:
             return []
-        todo: list[Action] = []
-        self._next_counter = traffic.next_counter
+        self._next_counter, payload = traffic.next_counter, self.path_mtu.payload
         self._bytes, self._busy = traffic.bytes, traffic.bytes > self._bytes
-        self._report = None
-        return todo + self.path_mtu.tick(now)
+        todo: list[Action] = []
+        heard, self._report = self._report, None
+        interval = self.reports.heard(*heard, traffic) if heard else None
+        if report := self.reports.look(now, traffic):
+            todo.append(SendControl(pack(report)))
+        if interval := interval or self.reports.overdue(now, traffic):
+            todo += self.path_mtu.suspect(now) if interval.lost else []
+            todo += self.trains.reported(now, interval)
+        return self._fallen(payload, todo + self.path_mtu.tick(now)) + self.trains.tick(now)
+
+    def _fallen(self, payload: int, todo: list[Action]) -> list[Action]:
+        """See whether the path takes less than before: then what was lost is no word about trains."""
+        return todo + (self.trains.path_changed() if self.path_mtu.payload < payload else [])
 
     @property
     def due(self) -> float:
@@ -93,4 +107,4 @@ class Measurement:
             return FOREVER
         if self._report:
             return self._ticked
-        return min(self.path_mtu.due, self._ticked + REPORT_INTERVAL if self._busy else FOREVER)
+        return min(self.path_mtu.due, self.trains.due, self._ticked + REPORT_INTERVAL if self._busy else FOREVER)

@@ -74,7 +74,7 @@ class Session:
         return None if counter is None else keepalive(self.cipher, self.keys.send, self.peer_index, counter)
 
     def take_counter(self) -> int | None:
-        """Return the next of the link's own counters, never used twice, whatever happens next; None: no more."""
+        """Take one of the link's own counters: it is never used again, whatever happens next. None: there are none."""
         counter = self._own
         self._own = min(counter + 1, CONTROL_COUNTERS)
         return counter if counter < CONTROL_COUNTERS else None
