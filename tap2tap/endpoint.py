@@ -54,7 +54,7 @@ class Endpoint(NamedTuple):
     @property
     def headers(self) -> int:
         """Bytes of the IP and UDP headers of a datagram to it: what a path MTU is more than its payload."""
-        return (20 if self.address.version == 4 else 40) + 8
+        return HEADERS[self.address.version]
 
     def sockaddr(self, family: int) -> SockAddr:
         """The form that a socket of `family` takes, spelt exactly as the kernel gives it back."""

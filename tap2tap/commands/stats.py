@@ -15,7 +15,7 @@ from tap2tap.commands.arguments import Parser, seconds
 from tap2tap.commands.render import render
 from tap2tap.counter_block import Reading
 from tap2tap.counters import INTERPRETED, Count, Counts, DataPlane, Drop, Link, Slot, State
-from tap2tap.endpoint import HEADERS, Endpoint
+from tap2tap.endpoint import Endpoint
 from tap2tap.errors import OK, NoTunnelError, Tap2tapError
 
 DESCRIPTION = """\
@@ -138,7 +138,7 @@ def describe(block: Reading) -> Facts:
 
 def _path_mtu(slots: memoryview, peer: Endpoint | None) -> int | None:
     """The longest packet of IP that reaches the peer whole; None while it is not known."""
-    return slots[Slot.PATH] + HEADERS[peer.address.version] if peer and slots[Slot.PATH] else None
+    return slots[Slot.PATH] + peer.headers if peer and slots[Slot.PATH] else None
 
 
 def _session(slots: memoryview, now: int) -> Facts | None:

@@ -67,6 +67,32 @@ def test_every_frame_of_a_sealed_mixture_comes_out_as_it_was(secure: Ends, seed:
     check(sent, secure.delivered(secure.carried(reads), most))
 
 
+def cut_to(read: Read, room: int) -> list[bytes]:
+    """The frames that it stands for where those of TCP super-frames are cut to `room` bytes."""
+    flags, kind, hl, mss, start, offset = struct.unpack("=BBHHHH", read.header)
+    if kind & ~frames.ECN not in (frames.TCPV4, frames.TCPV6) or hl + mss <= room:
+        return read.cut
+    return frames.resegment(struct.pack("=BBHHHH", flags, kind, hl, room - hl, start, offset) + read.frame)
+
+
+@settings(max_examples=40)
+@given(SEEDS, st.sampled_from((2, 7, 64)), st.sampled_from((1280 - 48, 1400 - 28, 1500 - 28)))
+@example(1, 64, 1232)
+def test_every_frame_of_a_mixture_comes_out_where_some_go_in_parts(
+    both: Pair, secure: Ends, seed: int, most: int, payload: int
+) -> None:
+    both.path(payload)
+    try:
+        reads = mixture(random.Random(seed), 10, 1514)
+        datagrams = secure.carried(reads)
+        sent = [frame for read in reads for frame in cut_to(read, secure.path.room())]
+    finally:
+        both.path(0)
+    assert max(map(len, datagrams)) <= payload
+    assert len(datagrams) == sum(1 + (len(frame) > payload - both.seal.overhead) for frame in sent)
+    check(sent, secure.delivered(datagrams, most))
+
+
 def test_a_mixture_passes_where_libcrypto_is_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ciphers, "implementation", lambda _: ciphers.Portable)
     with ExitStack() as stack, pair(7) as both:
