@@ -88,7 +88,7 @@ class Measurement:
         self._bytes, self._busy = traffic.bytes, traffic.bytes > self._bytes
         todo: list[Action] = []
         heard, self._report = self._report, None
-        interval = self.reports.heard(*heard, traffic) if heard else None
+        interval = self.reports.heard(*heard, traffic, self.path_mtu.overlong) if heard else None
         if report := self.reports.look(now, traffic):
             todo.append(SendControl(pack(report)))
         if interval := interval or self.reports.overdue(now, traffic):
