@@ -63,7 +63,7 @@ REPORT_OVERDUE: Final = 1.0  # from a look that finds frames enough for one to t
 ROUND_TRIP_MOST: Final = 60.0  # whatever says more is wrong
 ROUND_TRIP_SHARE: Final = 1 / 8  # of a new sample (RFC 6298)
 JITTER_SHARE: Final = 1 / 16  # of a new sample (RFC 3550)
-LOSS_SHARE: Final = 1 / 4  # of a new report, at the least
+LOSS_SHARE: Final = 1 / 4  # that old reports weigh less with each new one
 
 # 3.6 Trains that vanish
 
