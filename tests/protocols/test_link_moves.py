@@ -53,7 +53,7 @@ def test_a_forged_source_gets_256_kib_at_most(often: bool, home_speaks: bool) ->
         cable.network.every(0.05, 3, cable.home.send_frame)
     else:
         cable.home.send_frame()
-    cable.network.run(4)
+    cable.network.run(6)
     assert cable.vps.actions(PeerMoved)
     assert 10_000 < sent_to(cable, VICTIM, begin) <= MOVE_LIMIT
     assert cable.vps.peer == cable.vps.link.status().endpoint == HOME

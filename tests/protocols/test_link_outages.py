@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tap2tap.protocols.secure import wire
-from tap2tap.protocols.secure.actions import PeerDown, PeerMoved, PeerUp, Send
+from tap2tap.protocols.secure.actions import PeerDown, PeerMoved, PeerUp, Send, SendControl
+from tap2tap.protocols.secure.control import Kind
 from tests.support.simulated import ELSEWHERE, VPS
 from tests.support.simulated_cable import Cable, both, notes, times
 from tests.support.simulated_network import DELAY, Network
@@ -77,6 +78,17 @@ def test_when_a_conversation_ends_nothing_follows_but_a_keepalive(sampled: bool)
         cable.network.after(step * 0.1 + 0.03, cable.vps.send_frame)
     cable.network.run(60)
     assert len(cable.network.wire) <= before + 80 + 2
+
+
+def test_a_few_small_frames_are_not_reported_on_in_a_new_session_either() -> None:
+    cable = Cable()
+    cable.network.run(125)
+    assert cable.home.link.status().rekeys == 1
+    assert cable.works()
+    cable.network.run(5)
+    for host in cable.hosts:
+        sent = [action.text[0] for _, action in host.actions(SendControl) if isinstance(action, SendControl)]
+        assert Kind.REPORT not in sent
 
 
 def test_one_frame_after_a_long_silence_is_no_reason_for_a_handshake() -> None:

@@ -90,7 +90,6 @@ class Host:
         self.log: list[tuple[float, Action]] = []
         self.sent_frames = 0
         self.heard_frames: set[bytes] = set()
-        self.lost_without_session = 0
         self.ticks = 0
         self.stopped = False  # the link process
         network.hosts.append(self)
@@ -154,7 +153,8 @@ class Host:
                     if text[0] in (Kind.ANSWER, Kind.PATH_ANSWER):
                         self.provoked -= wire.OVERHEAD + len(text)
                         assert self.provoked >= 0
-                    self.transmit(wire.TYPE_CONTROL, text + bytes(max(0, size - wire.OVERHEAD - len(text))))
+                    assert size == 0 or not self.limit  # nothing padded goes where the peer may not be
+                    self.transmit(wire.TYPE_CONTROL, text.ljust(max(0, size - wire.OVERHEAD), b"\0"))
                 case PeerAt(endpoint, limit):
                     self.peer, self.limit = endpoint, 0 if limit is None else self.sealed + limit
                 case PathMtu(payload):
@@ -164,12 +164,10 @@ class Host:
                 case Remember(endpoint):
                     self.remembered = endpoint
                 case PeerUp(endpoint):
-                    assert not self.up
-                    assert endpoint == self.peer
+                    assert (self.up, endpoint) == (False, self.peer)
                     self.up = True
                 case PeerMoved(endpoint):
-                    assert self.up
-                    assert endpoint == self.peer
+                    assert (self.up, endpoint) == (True, self.peer)
                 case PeerDown():
                     assert self.up
                     self.up = False
@@ -215,7 +213,6 @@ class Host:
     def seal(self, frame: bytes, kind: int = wire.TYPE_DATA) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""
         if self.outbound is None or self.peer is None or self.network.now >= self.outbound.until:
-            self.lost_without_session += bool(frame)
             return False
         texts = list(self.outbound.texts(kind, frame, self.payload))
         if frame and self.limit and self.sealed + sum(len(text) + wire.OVERHEAD for _, text in texts) > self.limit:
@@ -247,8 +244,8 @@ class Host:
         self.inbound, self.outbound, self.up = {}, None, False
 
     def send_frame(self, kind: int = wire.TYPE_DATA, length: int = 0) -> bytes:
-        frame = (b"%d from %d" % (self.sent_frames, id(self))).rjust(length, b".")
         self.sent_frames += 1
+        frame = (b"%d from %d" % (self.sent_frames, id(self))).rjust(length, b".")
         self.seal(frame, kind)
         return frame
 

@@ -74,7 +74,7 @@ class Exchange:
                 return self._answer(now, Answer(received.size, received.counter), received.size)
             case PathCheck(token):
                 return self._answer(now, PathAnswer(token), received.size)
-            case Answer() as answer:
+            case Answer() as answer if not self._checker.limited:
                 return self.measurement.answered(now, answer)
             case PathAnswer(token):
                 todo = self._checker.answered(now, token)
@@ -93,7 +93,7 @@ class Exchange:
         after = self._checker.endpoint
         if after is not None and after != before:
             todo += self._presence.fall_back(after) + self._lead(now)
-        return todo + self.measurement.tick(now, traffic)
+        return todo + self.measurement.tick(now, traffic, certain=not self._checker.limited)
 
     def forget(self) -> None:
         """Nobody knows where the peer is."""

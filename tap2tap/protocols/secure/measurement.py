@@ -23,6 +23,7 @@ class Measurement:
         "_at",
         "_most",
         "_next_counter",
+        "_paused",
         "_report",
         "_running",
         "_ticked",
@@ -36,7 +37,7 @@ class Measurement:
         self.path_mtu, self.reports, self.trains = PathMtuSearch(timers), Reports(), Segmentation()
         self._at: Endpoint | None = None  # where the path that is measured leads
         self._report: tuple[float, Report] | None = None  # came, and is to be read when it is known what was sent
-        self._running = False
+        self._running = self._paused = False
         self._ticked, self._next_counter = NEVER, 0
 
     def begin(self, now: float, index: int) -> None:
@@ -76,9 +77,12 @@ class Measurement:
         """The kernel does not send so much at once."""
         return self._fallen(self.path_mtu.payload, self.path_mtu.too_long(now, size)) if self._running else []
 
-    def tick(self, now: float, traffic: Traffic) -> list[Action]:
-        """Look at the clock and at what the workers did."""
-        self._ticked = now
+    def tick(self, now: float, traffic: Traffic, *, certain: bool) -> list[Action]:
+        """Look at the clock and at what the workers did.
+
+        `certain`: frames go to where the path is known to lead. If not, what is lost is no word about that path.
+        """
+        self._ticked, self._paused = now, not certain
         if not self._running:
             return []
         self._next_counter, payload = traffic.next_counter, self.path_mtu.payload
@@ -87,7 +91,10 @@ class Measurement:
         interval = self.reports.heard(*heard, traffic, self.path_mtu.overlong) if heard else None
         if report := self.reports.look(now, traffic):
             todo.append(SendControl(pack(report)))
-        if interval := interval or self.reports.overdue(now, traffic):
+        interval = interval or self.reports.overdue(now, traffic)
+        if self._paused:
+            return todo
+        if interval:
             todo += self.path_mtu.suspect(now) if interval.lost else []
             todo += self.trains.reported(now, interval)
         return self._fallen(payload, todo + self.path_mtu.tick(now))
@@ -103,4 +110,4 @@ class Measurement:
             return FOREVER
         if self._report:
             return self._ticked
-        return self.path_mtu.due
+        return FOREVER if self._paused else self.path_mtu.due
