@@ -1,5 +1,6 @@
 """Reports between two simulated ends: round trip, jitter, loss both ways, and reports that cannot be true."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -66,7 +67,7 @@ def converse(
     for step in range(seconds * 10):
         now = 1000.0 + step / 10
         for at, end in enumerate(ends):
-            for arrival, to, counter, frame, report in sorted(
+            for arrival, _to, counter, frame, report in sorted(
                 each for each in flight if each[0] <= now and each[1] == at
             ):
                 end.accept(arrival, counter, frame)
@@ -114,7 +115,7 @@ def test_reports_are_a_hundredth_of_the_bytes_and_one_a_second_at_most(rate: int
     assert len(other.said) * REPORT_ON_THE_WIRE <= other.bytes / 100
     assert len(other.said) == pytest.approx(min(30, rate * 30 * SIZE / 8000), abs=2 + rate // 10)
     times = [when for when, _ in other.said]
-    assert all(later - earlier > 0.999 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier > 0.999 for earlier, later in itertools.pairwise(times))
 
 
 def test_nothing_is_said_when_idle() -> None:

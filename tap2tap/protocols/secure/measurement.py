@@ -43,7 +43,7 @@ class Measurement:
         self._bytes, self._busy = 0, False  # frames went or came since the last look but one
 
     def begin(self, now: float, index: int) -> None:
-        """Another session, of this index of ours, is sent on."""
+        """Another session is sent on; what comes on it has this index."""
         self._running, self._report, self._next_counter = True, None, 0
         self.reports.begin(now, index)
         self.path_mtu.rekeyed()
@@ -88,7 +88,7 @@ class Measurement:
         self._bytes, self._busy = traffic.bytes, traffic.bytes > self._bytes
         todo: list[Action] = []
         heard, self._report = self._report, None
-        interval = self.reports.heard(*heard, traffic) if heard else None
+        interval = self.reports.heard(*heard, traffic, self.path_mtu.overlong) if heard else None
         if report := self.reports.look(now, traffic):
             todo.append(SendControl(pack(report)))
         if interval := interval or self.reports.overdue(now, traffic):
