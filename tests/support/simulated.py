@@ -34,7 +34,7 @@ from tap2tap.protocols.secure.actions import (
     UseForSending,
 )
 from tap2tap.protocols.secure.control import LONGEST, Kind
-from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
+from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sessions import ROOM
@@ -61,7 +61,7 @@ def make_keys() -> tuple[CableKeys, CableKeys]:
 def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list[bytes]:
     """Genuine initiations, as many as an attacker on the path had the patience to collect."""
     identity = Identity(sender)
-    offers = (Offer(number + 1, True, 25) for number in range(count))
+    offers = (Offer(number + 1, True, 25, 1500, FEATURE_CONTROL) for number in range(count))
     return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
 
 
