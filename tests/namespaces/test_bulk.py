@@ -78,8 +78,8 @@ def test_everything_arrives_whoever_has_offloads(lab: Lab, left: str, right: str
         bulk(lab.right, lab.left, LEFT6, size=8 << 20)
         crosswise(lab, size=1 << 20)
         for segment in (False, True):
-            exchange(lab.left, lab.right, RIGHT, 640, 1400, segment=segment)
-            exchange(lab.right, lab.left, LEFT6, 640, 1400, segment=segment)
+            exchange(lab.left, lab.right, RIGHT, 640, 1380, segment=segment)
+            exchange(lab.right, lab.left, LEFT6, 640, 1380, segment=segment)
 
 
 @OFFLOADS
