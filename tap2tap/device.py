@@ -151,20 +151,19 @@ def derive_mac(secret: bytes, *facts: str) -> str:
 
 
 def super_frame_size(mtu: int, segments: int, most: int) -> int:
-    """The gso_max_size, in bytes, with which TCP makes super-frames of at most `segments` frames of full size.
+    """The gso_max_size, in bytes, with which TCP makes super-frames of at most `segments` packets of `mtu` bytes.
 
-    TCP fills it but for MAX_TCP_HEADER, 256 or more (include/net/tcp.h, sk_setup_caps), with payload, of which a
-    segment has least with IPv6 and time stamps. Were it the number of segments that is kept below `most` for the sake
-    of TCP, UDP super-frames of more and smaller segments would not pass, and be cut up by the kernel.
+    TCP fills it but for MAX_TCP_HEADER + 1 (include/net/tcp.h, sk_dst_gso_max_size), 193 or more, with payload, of
+    which a segment has least with IPv6 and time stamps. Were it the number of segments that is kept below `most` for
+    the sake of TCP, UDP super-frames of more and smaller segments would not pass, and be cut up by the kernel.
     """
-    return GSO_LEGACY_MAX_SIZE if segments >= most else min(GSO_LEGACY_MAX_SIZE, (segments + 1) * (mtu - 72) + 256)
+    return GSO_LEGACY_MAX_SIZE if segments >= most else min(GSO_LEGACY_MAX_SIZE, (segments + 1) * (mtu - 72) + 192)
 
 
-def link_up(name: str, mtu: int, segments: int, most: int, mac: str | None) -> None:
+def link_up(name: str, mtu: int, size: int, most: int, mac: str | None) -> None:
     """Set the MTU, the largest super-frame and the hardware address (None: leave it), and bring the link up.
 
-    A super-frame fits one send: `segments` frames of full size, or `most` small ones.
-    Raises NoPermissionError, StartError.
+    A super-frame has at most `size` bytes and `most` segments. Raises NoPermissionError, StartError.
     """
     from pyroute2 import IPRoute, NetlinkError  # the control plane's alone: the workers' memory stays free of it
 
@@ -175,7 +174,7 @@ def link_up(name: str, mtu: int, segments: int, most: int, mac: str | None) -> N
                 netlink.link("set", index=index, address=mac)
             netlink.link("set", index=index, mtu=mtu)
             with contextlib.suppress(NetlinkError):  # before Linux 4.16; the outbound worker copes with any size
-                netlink.link("set", index=index, gso_max_segs=most, gso_max_size=super_frame_size(mtu, segments, most))
+                netlink.link("set", index=index, gso_max_segs=most, gso_max_size=size)
             netlink.link("set", index=index, state="up")
     except IndexError:
         raise StartError(f"interface {name} went away while it was set up") from None

@@ -45,7 +45,6 @@ def rehearse() -> None:
                 hardware_aes=hardware_aes,
                 random=os.urandom,
                 mtu=1500,
-                last=None,
             )
             for mine, theirs in ((one, other), (other, one))
         )

@@ -18,6 +18,9 @@ from tap2tap.workers import udp
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS
 from tap2tap.workers.worker import Cable, data_plane
 
+PATH_MTU = 1500  # of most paths
+IP_UDP = 28  # bytes of the headers below ours, with IPv4
+
 
 @contextlib.contextmanager
 def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
@@ -83,16 +86,25 @@ def _enter(cable: Cable) -> None:
 
 def set_up(cable: Cable, config: Config, identity: bytes, stop: Signals) -> None:
     """Set what there is to set of the tap and bring it up; `identity` is the link's. Raises StartError, Interrupted."""
-    # How many frames of full size one send takes.
-    full_size = cable.mtu + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS
-    segments = max(1, MAX_PAYLOAD // full_size)
+    size = super_frame_size(config, cable.mtu)
     keep_mac = device.is_persistent(cable.tap) and not config.mac
 
     def work() -> None:
         mac = None if keep_mac else mac_of(cable.name, config, identity)
-        device.link_up(cable.name, cable.mtu, segments, MAX_SEGMENTS, mac)
+        device.link_up(cable.name, cable.mtu, size, MAX_SEGMENTS, mac)
 
     run_in_child("set-up", "setting up the interface", work, stop)
+
+
+def super_frame_size(config: Config, mtu: int) -> int:
+    """The gso_max_size of the tap: TCP's largest super-frame is to fit one send.
+
+    Its segments are as long as the tap's MTU allows, or as fits the usual path where the MSS is lowered for that.
+    """
+    fits = PATH_MTU - IP_UDP - config.overhead - device.ETHERNET_HEADER
+    packet = min(mtu, fits) if config.clamp and mtu <= PATH_MTU else mtu
+    segments = MAX_PAYLOAD // (packet + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS)
+    return device.super_frame_size(packet, max(1, segments), MAX_SEGMENTS)
 
 
 def mac_of(interface: str, config: Config, identity: bytes) -> str | None:

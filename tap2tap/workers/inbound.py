@@ -33,7 +33,7 @@ def inbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     stage = opener(cable, arena, AREA + SCRATCH, channel)
     joiner = Joiner(arena, AREA, cable.join_udp) if cable.offload else None
     path = Path(cable.memory.slots, OVERHEAD if channel else 0)
-    clamp = Clamp(arena, counts, path) if cable.clamp else None
+    clamp = Clamp(arena, counts, path, cable.mtu) if cable.clamp else None
     writer = Writer(Tap(cable.tap, arena), arena, counts, joiner, clamp)
     train, frames = Train(), Train()
     due = 0

@@ -37,7 +37,7 @@ def outbound(cable: Cable, pin: Pin, channel: socket.socket | None) -> NoReturn:
     tap = Tap(cable.tap, arena, channel.fileno() if channel else -1)
     gather = Gather(tap, arena, 0, stage.overhead)
     path = Path(cable.memory.slots, stage.overhead)
-    clamp = Clamp(arena, counts, path) if cable.clamp else None
+    clamp = Clamp(arena, counts, path, cable.mtu) if cable.clamp else None
     split = Splitter(arena, counts, AREA, stage.front, stage.overhead, clamp)
     sender = Sender(cable.sock, arena, counts, cable.trains, stage.too_long)
     peer = Address(cable.memory.slots, Slot.PEER, cable.sock.family)

@@ -115,6 +115,7 @@ def test_stats_tell_of_the_session(lab: Lab, tmp_path: Path) -> None:
                 assert 0 <= session["last_handshake_seconds"] < 60
                 assert session["cipher"] in ("AES-256-GCM", "ChaCha20-Poly1305")
                 assert session["rekeys"] == 0
+                assert session["peer_mtu"] == 1500
             shown = lab.left.run([*COMMAND, "stats"], cwd=Path(__file__).parents[2]).stdout
             assert f"protocol: secure, {session['cipher']}" in shown
             assert "session: up, 0 rekeys" in shown

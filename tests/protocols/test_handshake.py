@@ -19,8 +19,8 @@ from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.wire import Cipher
 from tests.support.simulated import make_keys
 
-OFFER = Offer(0x010203, True, 25)
-ANSWER = Answer(0x0A0B0C, Cipher.AES_256_GCM, 10)
+OFFER = Offer(0x010203, True, 25, 1500, 1)
+ANSWER = Answer(0x0A0B0C, Cipher.AES_256_GCM, 10, 9000, 1)
 
 
 def make_ends() -> tuple[Identity, Identity]:
@@ -79,7 +79,9 @@ def test_someone_with_only_the_specification_can_answer_us() -> None:
     library.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, vps.peer)
     library.start_handshake()
     payload = bytes(library.read_message(initiation.datagram[20:-16]))
-    assert payload == b"\x03\x02\x01" + b"\x01" + (25).to_bytes(2, "little") + bytes(10)
+    assert payload == b"\x03\x02\x01" + b"\x01" + (25).to_bytes(2, "little") + (1500).to_bytes(2, "little") + bytes(
+        [1, 1]
+    ) + bytes(6)
     message = bytes(library.write_message(b"\x0c\x0b\x0a" + b"\x02" + bytes(12)))
     response = Identity(vps).sign(b"\x02\x03\x02\x01" + message)
     answer, keys = initiation.finish(response)
@@ -106,7 +108,7 @@ def test_every_byte_is_as_it_was_when_the_protocol_was_written_down() -> None:
     initiations = []
     for name, carried in (("first_initiation", handshake.NO_COOKIE), ("second_initiation", cookie)):
         case = known[name]
-        offer = Offer(case["index"], case["hardware_aes"], case["keepalive"])
+        offer = Offer(case["index"], case["hardware_aes"], case["keepalive"], case["mtu"], case["features"])
         initiation = Initiation(home, offer, ephemeral=bytes.fromhex(case["ephemeral"]), cookie=carried)
         assert initiation.datagram.hex() == case["datagram"]
         mac = hashlib.blake2s(initiation.datagram[:-16], key=mac_key, digest_size=16).digest()
@@ -114,7 +116,7 @@ def test_every_byte_is_as_it_was_when_the_protocol_was_written_down() -> None:
         initiations.append(initiation)
     assert handshake.challenge(vps, initiations[0].datagram, cookie).hex() == known["challenge"]
     case = known["response"]
-    answer = Answer(case["index"], Cipher(case["cipher"]), case["keepalive"])
+    answer = Answer(case["index"], Cipher(case["cipher"]), case["keepalive"], case["mtu"], case["features"])
     received = Received(vps, initiations[1].datagram)
     response, keys = received.respond(answer, ephemeral=bytes.fromhex(case["ephemeral"]))
     assert response.hex() == case["datagram"]

@@ -18,13 +18,15 @@ ROLES = pytest.mark.parametrize("we_call", [True, False], ids=["we call", "they 
 class Pair:
     """Our end at HOME, the other one at VPS. If `we_call`, ours is told where the other is; else it waits."""
 
-    def __init__(self, *, we_call: bool = False, ours: bool = True, theirs: bool = True) -> None:
+    def __init__(
+        self, *, we_call: bool = False, ours: bool = True, theirs: bool = True, version: int = 2, mtu: int = 1500
+    ) -> None:
         self.network = Network()
         home, vps = make_keys()
         self.address = VPS
-        self.end = End(vps.private, vps.peer, vps.psk, aes=theirs, send=self.send)
+        self.end = End(vps.private, vps.peer, vps.psk, aes=theirs, send=self.send, version=version)
         self.network.hosts.append(self)
-        self.host = Host(self.network, home, HOME, remote=VPS if we_call else None, keepalive=0, aes=ours)
+        self.host = Host(self.network, home, HOME, remote=VPS if we_call else None, keepalive=0, aes=ours, mtu=mtu)
         self.count = 0
 
     # What a network wants of a host.
@@ -123,3 +125,140 @@ def test_they_answer_our_challenge() -> None:
     assert pair.works()
     assert pair.end.cookie != bytes(16)
     assert sum(datagram[0] == wire.TYPE_CHALLENGE for datagram, _, _ in pair.network.wire) == 5 + 1
+
+
+# Version 2.
+
+
+def joined(*, we_call: bool = False, **settings: Any) -> Pair:
+    """A pair whose session is proved at both ends, after the first probes and path checks."""
+    pair = Pair(we_call=we_call, **settings)
+    if not we_call:
+        pair.end.initiate(HOME)
+    assert pair.works()
+    pair.network.run(6)
+    return pair
+
+
+@ROLES
+def test_with_a_version_1_there_are_no_parts_and_no_control_datagrams(we_call: bool) -> None:
+    pair = joined(we_call=we_call, version=1)
+    pair.network.every(0.2, 130, lambda: pair.host.send_frame(length=15000))
+    pair.network.every(0.2, 130, lambda: pair.end.send_frame(os.urandom(15000)))
+    pair.network.run(131)  # with a rekey in it
+    assert pair.works()
+    assert {datagram[0] for datagram, _, _ in pair.network.wire} <= set(range(1, 6))
+    assert pair.host.link.status().peer_mtu == 0
+
+
+@ROLES
+def test_each_end_knows_the_others_mtu(we_call: bool) -> None:
+    pair = joined(we_call=we_call, mtu=9000)
+    assert pair.host.link.status().peer_mtu == 1400
+    assert pair.end.current
+    assert pair.end.current.peer_mtu == 9000
+
+
+@ROLES
+@pytest.mark.parametrize("kind", [wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED])
+def test_long_frames_go_in_parts_both_ways(we_call: bool, kind: int) -> None:
+    pair = joined(we_call=we_call)
+    pair.network.mtu = 1280
+    pair.host.payload = 1252
+    before = len(pair.network.wire)
+    ours = [pair.host.send_frame(kind, length) for length in (1228, 1229, 1514, 9014, 65000)]
+    pair.network.run(2 * DELAY)
+    assert pair.end.frames[-5:] == [(kind, frame) for frame in ours]
+    theirs = [os.urandom(length) for length in (1229, 1514, 9014)]
+    for order in (1, -1):
+        for frame in theirs:
+            pair.end.send_parts(frame, 1252, kind, order)
+        pair.network.run(2 * DELAY)
+        assert set(theirs) <= pair.host.heard_frames
+        pair.host.heard_frames.clear()
+    lengths = {len(each) for each, _, _ in pair.network.wire[before:] if each[0] != wire.TYPE_CONTROL}
+    assert max(lengths) <= 1252
+
+
+def test_their_answers_find_the_path_mtu() -> None:
+    pair = Pair(we_call=True)
+    pair.network.mtu = 1400
+    pair.network.run(5)
+    assert pair.host.payload == 1400 - 28
+
+
+def test_our_answers_are_theirs_to_find_the_path_mtu_with() -> None:
+    pair = joined()
+    pair.end.told.clear()
+    for size in (27, 31, 32, 1000, 1372):
+        assert pair.end.current
+        pair.end.tell(bytes([1]) + bytes(size - wire.OVERHEAD - 1))
+        counter = pair.end.current.sent - 1
+        pair.network.run(2 * DELAY)
+        answer = bytes([2, 0]) + size.to_bytes(2, "little") + counter.to_bytes(4, "little")
+        assert pair.end.told == ([answer] if size >= 32 else [])
+        pair.end.told.clear()
+
+
+def test_a_path_check_is_answered_and_so_is_ours() -> None:
+    pair = joined()
+    assert pair.host.remembered == VPS  # as the first one was answered
+    pair.end.tell(b"\5\0\0\0a token!")
+    pair.network.run(2 * DELAY)
+    assert pair.end.told[-1] == b"\6\0\0\0a token!"
+
+
+def test_reports_of_both_are_understood() -> None:
+    pair = joined()
+    session = pair.end.current
+    assert session
+    pair.end.told.clear()
+
+    def exchange() -> None:
+        for _ in range(10):
+            pair.host.send_frame(length=1000)
+            pair.end.send_frame(os.urandom(1000))
+
+    def report() -> None:
+        """Half is said to be lost; what was stamped last comes back, and was held for 1 ms."""
+        newest = max(session.seen)
+        counts = (newest, (newest - 15) // 2, 0, 77)
+        stamp = next((int.from_bytes(text[16:20], "little") for text in reversed(pair.end.told) if text[0] == 3), 0)
+        pair.end.tell(bytes([3, 0, 0, 0]) + b"".join(each.to_bytes(4, "little") for each in (*counts, stamp, 1000)))
+
+    pair.network.every(0.1, 10, exchange)
+    pair.network.after(3, report)
+    pair.network.after(9.9, report)
+    pair.network.run(10)
+    reports = [text for text in pair.end.told if text[0] == 3]
+    assert 5 <= len(reports) <= 10
+    assert all(len(text) == 28 for text in reports)
+    newest, accepted, late, _, echo, _ = (int.from_bytes(reports[-1][at : at + 4], "little") for at in range(4, 28, 4))
+    assert late == 0
+    assert newest - 15 == accepted
+    assert accepted > 900
+    assert echo == 77
+    status = pair.host.link.status()
+    assert 0.3 < status.loss_out < 0.7
+    assert status.loss_in == 0
+    assert status.round_trip > 2 * DELAY - 0.002
+
+
+@ROLES
+def test_their_goodbye_is_obeyed_in_silence(we_call: bool) -> None:
+    pair = joined(we_call=we_call)
+    pair.end.tell(b"\4\0\0\0")
+    done = len(pair.network.wire)
+    pair.network.run(0.5)
+    assert not pair.host.up
+    assert not pair.host.inbound
+    assert len(pair.network.wire) == done
+
+
+@ROLES
+def test_our_goodbye_is_understood(we_call: bool) -> None:
+    pair = joined(we_call=we_call)
+    pair.host.leave()
+    pair.network.run(0.5)
+    assert not pair.end.sessions
+    assert pair.end.told[-1] == b"\4\0\0\0"

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from tap2tap.protocols.secure.actions import OpenReceive, UseForSending
 from tests.support.simulated import at
 from tests.support.simulated_cable import Cable, both
-from tests.support.simulated_network import DELAY, Fate
+from tests.support.simulated_network import DELAY, IP_AND_UDP, Fate
+
+INCIDENTS = ["home restarts", "vps restarts", "home leaves", "vps leaves", "home moves", "replay all", "path changes"]
+MTUS = [0, 1280, 1400, 1492, 1500]
 
 
 @settings(deadline=None, max_examples=50)
@@ -23,7 +26,7 @@ from tests.support.simulated_network import DELAY, Fate
     both_know=st.booleans(),
     sampled=st.booleans(),
     incidents=st.lists(
-        st.tuples(st.integers(0, 180), st.sampled_from(["home restarts", "vps restarts", "home moves", "replay all"])),
+        st.tuples(st.integers(0, 180), st.sampled_from(INCIDENTS)),
         max_size=5,
     ),
 )
@@ -67,6 +70,13 @@ def test_after_any_storm_the_cable_works(
         if what == "replay all":
             for datagram, source, destination in list(network.wire):
                 network.inject(datagram, source, destination, chance())
+        elif what == "path changes":
+            network.mtu = network.random.choice(MTUS)
+        elif what in ("home leaves", "vps leaves"):
+            host = cable.home if what == "home leaves" else cable.vps
+            if not host.gone:
+                host.leave()
+                network.after(1, host.restart)
         elif what == "home moves":
             cable.home.address = at("192.0.2.1", 1024 + network.random.randrange(60000))
         else:
@@ -76,7 +86,7 @@ def test_after_any_storm_the_cable_works(
     for when, what in incidents:
         network.after(when, lambda what=what: happen(what))  # type: ignore[misc]
     for host in cable.hosts:
-        network.every(0.7, 200, host.send_frame)
+        network.every(0.7, 200, lambda host=host: host.send_frame(length=network.random.choice([0, 1514])))  # type: ignore[misc]
     network.run(200)
     network.policy = calm
     network.run(60)
@@ -88,6 +98,8 @@ def test_after_any_storm_the_cable_works(
         for _, action in other.actions(UseForSending):
             assert isinstance(action, UseForSending)
             assert opened[action.index] == action.key  # nobody ever sent on what the other had not opened
+        if network.mtu:
+            assert host.payload <= network.mtu - IP_AND_UDP
     network.run(400)
-    assert cable.works()
+    assert cable.works(1514)
     assert all(len(host.link._sessions) <= 4 for host in cable.hosts)

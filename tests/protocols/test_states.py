@@ -5,11 +5,25 @@ from collections.abc import Callable
 
 import pytest
 
-from tap2tap.protocols.secure import presence, sessions, states, wire
-from tap2tap.protocols.secure.actions import OpenReceive, PeerDown, Send, Traffic
-from tap2tap.protocols.secure.handshake import NO_COOKIE, Answer, Identity, Received
+from tap2tap.endpoint import Endpoint
+from tap2tap.keys import CableKeys
+from tap2tap.protocols.secure import control, mailbox, presence, sessions, states, wire
+from tap2tap.protocols.secure.actions import (
+    Action,
+    OpenReceive,
+    PeerAt,
+    PeerDown,
+    PeerMoved,
+    Remember,
+    Send,
+    SendControl,
+    Traffic,
+)
+from tap2tap.protocols.secure.control import Goodbye
+from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, NO_COOKIE, Answer, Identity, Received
 from tap2tap.protocols.secure.limits import Timers
 from tap2tap.protocols.secure.link import Link
+from tap2tap.protocols.secure.states import SessionState
 from tap2tap.protocols.secure.wire import Cipher
 from tests.support.simulated import ELSEWHERE, HOME, VPS, make_keys, recordings
 from tests.support.simulated_cable import Cable, both
@@ -52,10 +66,15 @@ class Answering:
             if isinstance(answer, bytes):
                 return answer[4:20]
 
-    def proved(self, index: bytes | int, *, newest: bool = True) -> None:
+    def proved(self, index: bytes | int, *, newest: bool = True, source: Endpoint = HOME) -> list[Action]:
         assert isinstance(index, int)
         self.now += 0.01
-        self.link.proved(self.now, index, HOME, newest=newest)
+        return self.link.proved(self.now, index, source, newest=newest)
+
+    def says(self, index: bytes | int, text: bytes) -> list[Action]:
+        """Take a control datagram."""
+        assert isinstance(index, int)
+        return self.link.control(self.now, mailbox.Received(index, 20, wire.OVERHEAD + len(text), text, HOME))
 
 
 def without(*types: int) -> Policy:
@@ -144,16 +163,56 @@ def nothing_tells_where_the_peer_is() -> None:
     end.link.tick(end.now + 1, Traffic(last_heard=end.now + 1))
     assert end.link.status().endpoint is None
     assert end.link.status().state != "up"
+    end.says(index, control.pack(Goodbye()))
+    assert len(end.link._sessions) == 0
+
+
+def a_new_address_does_not_answer() -> None:
+    end = Answering()
+    (index,) = end.initiation()
+    (check,) = (action for action in end.proved(index) if isinstance(action, SendControl) and action.text[0] == 5)
+    end.says(index, b"\6" + check.text[1:])
+    for up in (True, False):
+        moved = PeerMoved(ELSEWHERE) in end.proved(index, source=ELSEWHERE)
+        for _ in range(5):
+            end.now += 0.5
+            actions = end.link.tick(end.now, Traffic())
+            if end.link.status().endpoint == HOME:
+                break
+        assert (PeerAt(HOME) in actions, PeerMoved(HOME) in actions, moved) == (True, up, up)
+        end.now += 70
+        assert (PeerDown("nothing was heard from it") in end.link.tick(end.now, Traffic())) == up
+    assert Remember(None) in end.says(index, control.pack(Goodbye()))
+
+
+def a_goodbye_ends_whatever_is_older() -> None:
+    home, vps = make_keys()
+    link = Link(home, remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    (send,) = link.start(100.0)
+    link.received(101.0, response_to(send, vps), VPS)
+    end = Answering()
+    end.home, end.link, end.now = vps, link, 102.0
+    (first,), cookie = end.initiation(), end.cookie()
+    (_,), (last,) = end.initiation(cookie), end.initiation(cookie)
+    end.proved(first)
+    end.proved(last)
+    assert {session.state for session in link._sessions} == set(SessionState) - {SessionState.NEW, SessionState.CLOSED}
+    end.says(last, control.pack(Goodbye()))
+    assert len(link._sessions) == 0
+
+
+def response_to(action: Action, vps: CableKeys) -> bytes:
+    assert isinstance(action, Send)
+    received = Received(Identity(vps), action.datagram)
+    response, _ = received.respond(Answer(5, Cipher.AES_256_GCM, 0, 1500, FEATURE_CONTROL), ephemeral=os.urandom(32))
+    return response
 
 
 def our_own_session_is_proved_late() -> None:
     home, vps = make_keys()
     link = Link(home, remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     (send,) = link.start(100.0)
-    assert isinstance(send, Send)
-    response, _ = Received(Identity(vps), send.datagram).respond(
-        Answer(5, Cipher.AES_256_GCM, 0), ephemeral=os.urandom(32)
-    )
+    response = response_to(send, vps)
     (theirs,) = recordings(vps, 1)
     own, answered = (
         next(action.index for action in link.received(when, datagram, VPS) if isinstance(action, OpenReceive))
@@ -187,6 +246,8 @@ SCENARIOS: tuple[Callable[[], None], ...] = (
     nothing_tells_where_the_peer_is,
     our_own_session_is_proved_late,
     a_link_takes_over,
+    a_new_address_does_not_answer,
+    a_goodbye_ends_whatever_is_older,
 )
 
 

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from tap2tap.supervisor.cable import joins_udp
+from tap2tap.config import Config
+from tap2tap.supervisor.cable import joins_udp, super_frame_size
+from tap2tap.workers.train import MAX_PAYLOAD
 
 NEW = ["6.8.5", "6.8.5-arch1-1", "6.8.10-300.fc40.x86_64", "6.9", "6.9.0", "6.10.0-rc3", "6.18.44+", "7.0-rc1"]
 NEW += ["10.0.0", "6.18.20.1-microsoft-standard-WSL2"]
@@ -37,3 +39,22 @@ def test_the_kernel_of_this_machine_is_taken_apart() -> None:
     major, minor = (int(number) for number in os.uname().release.split(".")[:2])
     if (major, minor) != (6, 8):
         assert joins_udp(os.uname().release) is ((major, minor) > (6, 8))
+
+
+@pytest.mark.parametrize("reserved", [193, 257, 321])  # MAX_TCP_HEADER + 1, by how the kernel is configured
+@pytest.mark.parametrize("headers", [52, 72])  # of IPv4 and of IPv6, and TCP's with time stamps
+@pytest.mark.parametrize(("key", "overhead", "mtu"), [(None, 0, 1458), (None, 0, 1438), ("key", 24, 1500)])
+def test_a_super_frame_of_tcp_is_one_train_on_a_path_of_1500(
+    key: str | None, overhead: int, mtu: int, headers: int, reserved: int
+) -> None:
+    """And as few super-frames are made as can be."""
+    packet = min(mtu, 1500 - 28 - overhead - 14)
+    segments = (super_frame_size(Config(key=key), mtu) - reserved) // (packet - headers)
+    datagram = overhead + 14 + packet
+    assert segments * datagram <= MAX_PAYLOAD
+    assert segments >= 43
+
+
+@pytest.mark.parametrize("mtu", [68, 1280, 8934, 65461])
+def test_a_super_frame_may_always_be_as_long_as_a_packet(mtu: int) -> None:
+    assert min(mtu + 14, 65536) <= super_frame_size(Config(mtu=mtu), mtu) <= 65536

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 LABEL = b"tap2tap secure 1"
 NAME = b"Noise_KKpsk0_25519_ChaChaPoly_BLAKE2s"
 AES, CHACHA = 1, 2
+CONTROL = 1  # a feature
 
 
 def public(private: bytes) -> bytes:
@@ -75,9 +76,12 @@ class Session:
     cipher: int
     send: bytes
     receive: bytes
+    features: int = 0
+    peer_mtu: int = 0
     control: int = 0
     sent: int = 16
     seen: set[int] = field(default_factory=set)
+    parts: dict[int, dict[int, bytes]] = field(default_factory=dict)  # by the counter of the first, by number
 
     def aead(self, key: bytes) -> Any:
         return AESGCM(key) if self.cipher == AES else ChaCha20Poly1305(key)
@@ -91,10 +95,20 @@ class Session:
 
 
 class End:
-    """One end. `send(datagram, where)` sends; what comes in goes to `receive`. `frames` came, each with its type."""
+    """One end. `send(datagram, where)` sends; what comes in goes to `receive`. `frames` came, each with its type.
+
+    `version` 1 has zeros where version 2 says what its tap's MTU is, which features it has, and how many lanes.
+    """
 
     def __init__(
-        self, private: bytes, peer: bytes, psk: bytes, *, aes: bool, send: Callable[[bytes, Any], None]
+        self,
+        private: bytes,
+        peer: bytes,
+        psk: bytes,
+        *,
+        aes: bool,
+        send: Callable[[bytes, Any], None],
+        version: int = 2,
     ) -> None:
         self.s, self.S, self.peer_S, self.psk, self.has_aes, self.send = private, public(private), peer, psk, aes, send
         self.own_mac, self.peer_mac = (
@@ -106,6 +120,8 @@ class End:
         self.current: Session | None = None
         self.peer: Any = None
         self.frames: list[tuple[int, bytes]] = []
+        self.told: list[bytes] = []  # control texts that came and are no question
+        self.facts = (1400).to_bytes(2, "little") + bytes([CONTROL, 1]) + bytes(6) if version == 2 else bytes(10)
         self.cookie = bytes(16)  # to put into initiations
         self.demands: bytes | None = None  # the cookie without which no initiation is answered
 
@@ -118,7 +134,7 @@ class End:
         message = noise.e(public(e))
         noise.mix_key(x25519(e, self.peer_S))
         noise.mix_key(x25519(self.s, self.peer_S))
-        message += noise.payload(index.to_bytes(3, "little") + bytes([self.has_aes]) + bytes(12), seal=True)
+        message += noise.payload(index.to_bytes(3, "little") + bytes([self.has_aes, 0, 0]) + self.facts, seal=True)
         mac = self.mac(self.own_mac, front + message)
         self.waiting[index] = noise, e, mac, where
         return front + message + mac
@@ -156,10 +172,10 @@ class End:
         text = b"\2" + offer[:3] + noise.e(public(e))
         noise.mix_key(x25519(e, theirs))
         noise.mix_key(x25519(e, self.peer_S))
-        text += noise.payload(index + bytes([cipher]) + bytes(12), seal=True)
+        text += noise.payload(index + bytes([cipher, 0, 0]) + self.facts, seal=True)
         to_responder, to_initiator = noise.hkdf(b"", 2)
         self.sessions[int.from_bytes(index, "little")] = Session(
-            False, int.from_bytes(offer[:3], "little"), cipher, to_initiator, to_responder
+            False, int.from_bytes(offer[:3], "little"), cipher, to_initiator, to_responder, *self.agreed(offer)
         )
         self.send(text + self.mac(self.own_mac, text), source)
 
@@ -167,15 +183,20 @@ class End:
         index = int.from_bytes(response[1:4], "little")
         if index in self.waiting:
             noise, e, _, where = self.waiting[index]
-            theirs = noise.e(response[4:36])
-            noise.mix_key(x25519(e, theirs))
-            noise.mix_key(x25519(self.s, theirs))
+            ephemeral = noise.e(response[4:36])
+            noise.mix_key(x25519(e, ephemeral))
+            noise.mix_key(x25519(self.s, ephemeral))
             answer = noise.payload(response[36:68], seal=False)
             to_responder, to_initiator = noise.hkdf(b"", 2)
-            session = Session(True, int.from_bytes(answer[:3], "little"), answer[3], to_responder, to_initiator)
+            theirs = int.from_bytes(answer[:3], "little")
+            session = Session(True, theirs, answer[3], to_responder, to_initiator, *self.agreed(answer))
             self.waiting.clear()
             self.sessions[index] = session
             self.control(session, where)
+
+    def agreed(self, payload: bytes) -> tuple[int, int]:
+        """The features of both ends, and the MTU of the other's tap."""
+        return payload[8] & self.facts[2], int.from_bytes(payload[6:8], "little")
 
     def control(self, session: Session, where: Any) -> None:
         """Send a proof, or a confirmation."""
@@ -192,7 +213,7 @@ class End:
         if counter <= newest - 8192:
             return
         try:
-            frame = session.aead(session.receive).decrypt(session.nonce(counter), datagram[8:], datagram[:8])
+            text = session.aead(session.receive).decrypt(session.nonce(counter), datagram[8:], datagram[:8])
         except InvalidTag:
             return
         order = list(self.sessions.values())
@@ -203,11 +224,58 @@ class End:
         session.seen.add(counter)
         if counter < 16 and not session.initiator:
             self.control(session, source)
-        if frame:
-            self.frames.append((datagram[0], frame))
+        if datagram[0] == 7:
+            assert session.features & CONTROL
+            self.listen(index, text, len(datagram), counter)
+        elif datagram[0] == 6:
+            assert session.features & CONTROL
+            self.put_together(session, counter, text)
+        elif text:
+            self.frames.append((datagram[0], text))
+
+    def put_together(self, session: Session, counter: int, part: bytes) -> None:
+        number, count, length = part[0] & 127, part[1], int.from_bytes(part[2:4], "little")
+        parts = session.parts.setdefault(counter - number, {})
+        parts[number] = part[4:]
+        if len(parts) == count:
+            size = (length - len(parts[count - 1])) // (count - 1)
+            assert all(len(parts[each]) == size for each in range(count - 1))
+            assert size * (count - 1) < length <= size * count
+            self.frames.append((5 if part[0] & 128 else 4, b"".join(parts[each] for each in range(count))))
+
+    def listen(self, index: int, text: bytes, size: int, counter: int) -> None:
+        """Take a control text: answer a probe and a path check, obey a goodbye, keep the rest."""
+        if text[0] == 1 and size >= 32:
+            self.tell(b"\2\0" + size.to_bytes(2, "little") + counter.to_bytes(4, "little"))
+        elif text[0] == 5:
+            self.tell(b"\6\0\0\0" + text[4:12])
+        else:
+            self.told.append(text)
+        if text[0] == 4:
+            order = list(self.sessions)
+            for each in order[: order.index(index) + 1]:
+                if self.sessions.pop(each) is self.current:
+                    self.current = None
+
+    def tell(self, text: bytes) -> None:
+        """Send a control datagram."""
+        assert self.current is not None
+        assert self.current.features & CONTROL
+        self.send_frame(text, 7)
 
     def send_frame(self, frame: bytes, kind: int = 4) -> None:
         """Send a frame, or a keepalive if it is empty, on a session that is proved."""
         assert self.current is not None
         self.current.sent += 1
         self.send(self.current.seal(kind, self.current.sent - 1, frame), self.peer)
+
+    def send_parts(self, frame: bytes, payload: int, kind: int = 4, order: int = 1) -> None:
+        """Send a frame in datagrams of no more than `payload` bytes; `order` -1: the last part first."""
+        assert self.current is not None
+        session, count = self.current, -(-len(frame) // (payload - 28))
+        size, first = -(-len(frame) // count), session.sent
+        session.sent += count
+        for number in list(range(count))[::order]:
+            front = bytes([number | (128 if kind == 5 else 0), count]) + len(frame).to_bytes(2, "little")
+            part = front + frame[number * size : (number + 1) * size]
+            self.send(session.seal(6, first + number, part), self.peer)

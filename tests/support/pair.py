@@ -12,7 +12,7 @@ from tap2tap import counters, endpoint, memory
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.memory import SESSIONS, Private
-from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure import sealing, wire
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mac import mac
 from tap2tap.protocols.secure.mailbox import LinkEnd, Notice, Order, Proved, Task, WorkerEnd, channel
@@ -198,3 +198,21 @@ def numbered(*sizes: int) -> list[bytes]:
 def counter(datagram: bytes) -> int:
     """The counter of a datagram."""
     return struct.unpack_from("<I", datagram, 4)[0]  # type: ignore[no-any-return]
+
+
+def sealed_text(kind: int, index: int, number: int, text: bytes) -> bytes:
+    """A datagram as the peer of session `index` of a pair may make it, who may be malicious."""
+    header = wire.header(kind, index, number)
+    return header + sealing.aead(Cipher.AES_256_GCM, index.to_bytes(32, "big")).encrypt(
+        wire.nonce(Cipher.AES_256_GCM, number), text, header
+    )
+
+
+def part(number: int, count: int, length: int, piece: bytes, *, at: int, index: int = 7) -> bytes:
+    """A part under the counter `at`, whatever it says."""
+    return sealed_text(wire.TYPE_PART, index, at, struct.pack("<BBH", number, count, length) + piece)
+
+
+def hold(both: Pair) -> dict[str, int]:
+    """What the opener says of parts, beside the drops."""
+    return {"PARTS": both.memory.inbound[Count.PARTS], **both.drops}

@@ -18,7 +18,6 @@ from tap2tap.protocols.secure.actions import (
     NEVER,
     Action,
     CloseReceive,
-    Note,
     OpenReceive,
     PathMtu,
     PeerAt,
@@ -30,13 +29,12 @@ from tap2tap.protocols.secure.actions import (
     Send,
     SendControl,
     SendKeepalive,
-    SendTrains,
     StopSending,
     Traffic,
     UseForSending,
 )
 from tap2tap.protocols.secure.control import LONGEST, Kind
-from tap2tap.protocols.secure.handshake import NO_COOKIE, Identity, Initiation, Offer
+from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sessions import ROOM
@@ -63,7 +61,7 @@ def make_keys() -> tuple[CableKeys, CableKeys]:
 def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list[bytes]:
     """Genuine initiations, as many as an attacker on the path had the patience to collect."""
     identity = Identity(sender)
-    offers = (Offer(number + 1, True, 25) for number in range(count))
+    offers = (Offer(number + 1, True, 25, 1500, FEATURE_CONTROL) for number in range(count))
     return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
 
 
@@ -117,7 +115,6 @@ class Host:
         self.peer = self.remote  # where frames go,
         self.sealed, self.limit = 0, 0  # in bytes; no more than the limit, if there is one
         self.payload = 0  # that fits the path; 0: not known
-        self.trains = True
         self.bytes = 0  # of frames
         self.provoked = 0  # bytes of the control datagram that is being answered
         self.ticked = self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
@@ -159,8 +156,6 @@ class Host:
                     self.peer, self.limit = endpoint, 0 if limit is None else self.sealed + limit
                 case PathMtu(payload):
                     self.payload = payload
-                case SendTrains(on):
-                    self.trains = on
                 case Remember(endpoint):
                     self.remembered = endpoint
                 case PeerUp(endpoint):
@@ -173,8 +168,6 @@ class Host:
                 case PeerDown():
                     assert self.up
                     self.up = False
-                case Note():
-                    pass
         self.check()
 
     def check(self) -> None:

@@ -22,11 +22,11 @@ class Cable:
     def hosts(self) -> tuple[Host, Host]:
         return self.home, self.vps
 
-    def works(self) -> bool:
-        """Tell whether both ends are up, and frames sent now arrive on both."""
+    def works(self, length: int = 0) -> bool:
+        """Tell whether both ends are up, and frames, of this length or a short one, sent now arrive on both."""
         if not all(host.up for host in self.hosts):
             return False
-        there, back = self.home.send_frame(), self.vps.send_frame()
+        there, back = (host.send_frame(length=length) for host in self.hosts)
         self.network.run(LAN_TIME)
         return there in self.vps.heard_frames and back in self.home.heard_frames
 

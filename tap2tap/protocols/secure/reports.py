@@ -66,7 +66,7 @@ class Reports:
         self.round_trip = 0.0  # seconds; 0: not known
         self.jitter = 0.0
         self._loss_out, self._loss_in = Loss(), Loss()
-        self._began = NEVER
+        self._began, self._index = NEVER, 0
         self._forget()
 
     @property
@@ -79,9 +79,9 @@ class Reports:
         """Of the datagrams from the peer, 0 to 1."""
         return self._loss_in.share
 
-    def begin(self, now: float) -> None:
-        """Another session is sent on from now on: counts and stamps begin anew, what was learned stays."""
-        self._began = now
+    def begin(self, now: float, index: int) -> None:
+        """Another session, of this index of ours, is sent on: counts and stamps begin anew, what was learned stays."""
+        self._began, self._index = now, index
         self._forget()
 
     def _forget(self) -> None:
@@ -96,7 +96,9 @@ class Reports:
         """Return the report that is to be sent now, if any."""
         self._see(traffic)
         received = traffic.received
-        if received is None or traffic.last_frame_heard <= self._sent_at or now < self._sent_at + REPORT_INTERVAL:
+        if received is None or received.index != self._index:  # that was counted before this session began
+            return None
+        if traffic.last_frame_heard <= self._sent_at or now < self._sent_at + REPORT_INTERVAL:
             return None
         if traffic.last_frame_heard <= self._began or received.next_counter <= CONTROL_COUNTERS:
             return None

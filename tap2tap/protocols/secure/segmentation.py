@@ -55,16 +55,12 @@ class _Account:
 
 
 class Segmentation:
-    """Takes what the peer reports, and says whether trains may be sent.
-
-    `on`: they may. `due`: when `tick` is needed, as they are to be tried again.
-    """
+    """Takes what the peer reports, and says whether trains may be sent: `on`."""
 
     def __init__(self) -> None:
         self.on = True
-        self.due = FOREVER
         self._next_experiment = NEVER
-        self._switched = 0  # the counter from which on datagrams go one by one
+        self._switched = 0  # the counter from which on datagrams go as they go now
         self._forget()
 
     def _forget(self) -> None:
@@ -73,7 +69,8 @@ class Segmentation:
         self._use_trains()
 
     def _use_trains(self) -> None:
-        self.on, self.due = True, FOREVER
+        self.on = True
+        self._pause_ends = FOREVER  # of the pause that follows an experiment
         self._recent = _Account()  # of the reports that together tell something
         self._bad, self._good = 0, 0  # of those, in a row
         self._trains, self._singly = _Account(), _Account()  # of the bad ones; of the experiment
@@ -89,28 +86,32 @@ class Segmentation:
         self._forget()
         return [] if before else [SendTrains(True)]
 
-    def tick(self, now: float) -> list[Action]:
-        """Try trains again, when it is time."""
-        if now < self.due:
-            return []
-        self._use_trains()
-        return [SendTrains(True)]
-
     def reported(self, now: float, interval: Interval) -> list[Action]:
         """Take a report of the peer, or that there is none."""
         if self.on:
             return self._judge_trains(now, interval)
-        return self._judge_experiment(now, interval) if self.due == FOREVER else []
+        if self._pause_ends == FOREVER:
+            return self._judge_experiment(now, interval)
+        if now < self._pause_ends:
+            return []
+        self._use_trains()
+        self._switched = interval.next_counter
+        return [SendTrains(True)]
 
     def _judge_trains(self, now: float, interval: Interval) -> list[Action]:
+        if now < self._next_experiment and not (self._suspected or self._confirmed):
+            return []
         recent = self._recent
-        recent.add(interval.sent, interval.lost, interval.in_trains, interval.seconds)
+        sent = min(interval.sent, max(0, interval.end - self._switched))
+        recent.add(sent, min(interval.lost, sent), interval.in_trains, interval.seconds)
         self._heavy = self._heavy and not interval.guessed
         if recent.in_trains < FEW_DATAGRAMS:
             return []
-        self._recent = _Account()
         share = min(recent.lost, recent.in_trains) / recent.in_trains
-        if share < HEAVY_LOSS and (share < SOME_LOSS or recent.lost < FEW_DATAGRAMS):
+        if SOME_LOSS <= share < HEAVY_LOSS and recent.lost < FEW_DATAGRAMS:
+            return []
+        self._recent = _Account()
+        if share < SOME_LOSS:
             self._bad, self._trains, self._heavy = 0, _Account(), True
             self._good += 1
             if self._good >= BAD_REPORTS:
@@ -120,8 +121,7 @@ class Segmentation:
         self._bad += 1
         self._heavy = self._heavy and share >= HEAVY_LOSS
         self._trains.add(recent.sent, recent.lost, recent.in_trains, recent.seconds)
-        tried_again = self._suspected or self._confirmed
-        if self._bad < (1 if self._confirmed else BAD_REPORTS) or (now < self._next_experiment and not tried_again):
+        if self._bad < (1 if self._confirmed else BAD_REPORTS):
             return []
         self.on, self._switched = False, interval.next_counter
         self._next_experiment = now + EXPERIMENT_INTERVAL
@@ -139,12 +139,13 @@ class Segmentation:
         more = singly.arrived_a_second >= trains.arrived_a_second * MORE_ARRIVES
         if not calm or not (self._heavy or more):
             self._forget()
+            self._switched = interval.next_counter
             return [SendTrains(True)]
         if not self._heavy and not self._suspected:  # as when a new flow has found its pace meanwhile
             self._suspected = True
-            self.due = now + SUSPECTED_PAUSE
+            self._pause_ends = now + SUSPECTED_PAUSE
             return []
-        self.due = now + self._pause
+        self._pause_ends = now + self._pause
         self._pause = min(2 * self._pause, TRAINS_PAUSE_MOST)
         known, self._confirmed, self._suspected = self._confirmed, True, True
         return [] if known else [Note(VANISH)]

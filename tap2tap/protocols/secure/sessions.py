@@ -80,8 +80,8 @@ class Session:
         return counter if counter < CONTROL_COUNTERS else None
 
     def goodbye(self, counter: int | None) -> list[bytes]:
-        """Seal a goodbye with a counter, if that is one; the caller owns it."""
-        if counter is None or counter >= REJECT_AFTER_MESSAGES:
+        """Seal a goodbye with a counter, if that is one and the peer takes it; the caller owns it."""
+        if counter is None or counter >= REJECT_AFTER_MESSAGES or not self.control:
             return []
         return [control(self.cipher, self.keys.send, self.peer_index, counter, pack(Goodbye()))]
 
@@ -172,17 +172,19 @@ class Sessions:
         return todo
 
     def goodbyes(self, next_counter: int) -> list[bytes]:
-        """Seal goodbyes: on the current session, whose next counter this is, and once on others of the same age.
+        """Seal goodbyes: on the current session, whose next counter this is, and once on others that the peer may take
+        for the newest: those of the same age, and those that it has answered and we are still to hear on.
 
-        The peer may take one of those for the newest, and nothing was ever sent on it but what the link sealed, so a
-        counter of the link's is still a fresh one there.
+        On these nothing was ever sent but what the link sealed, so a counter of the link's is still a fresh one there.
         """
         current = self.current
-        if current is None or not current.control:
-            return []
-        others = [one for one in self if one is not current and one.proved and one.control and self.is_in_use(one)]
-        first, *again = [current.goodbye(next_counter + number) for number in range(GOODBYES)]
-        return list(itertools.chain(first, *(one.goodbye(one.take_counter()) for one in others), *again))
+        first, *again = [current.goodbye(next_counter + number) if current else [] for number in range(GOODBYES)]
+        others = [
+            one.goodbye(one.take_counter())
+            for one in self
+            if one.state in (SessionState.PROVED, SessionState.STARTED) and self.is_in_use(one)
+        ]
+        return list(itertools.chain(first, *others, *again))
 
     def clear(self) -> None:
         """Forget them all, when nobody is left to be told."""

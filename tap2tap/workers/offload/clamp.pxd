@@ -14,9 +14,10 @@ cdef class Clamp:
     cdef Arena arena
     cdef unsigned long long[::1] counts
     cdef Path path
+    cdef Py_ssize_t mtu
     cdef Headers headers
 
-    @cython.locals(mss=Py_ssize_t)
+    @cython.locals(longest=Py_ssize_t)
     cpdef int lower(self, Train frames) except -1
     cdef bint is_syn(self, Py_ssize_t at, Py_ssize_t size) except -1
     @cython.locals(l4=Py_ssize_t, option=Py_ssize_t, end=Py_ssize_t, kind=int, length=int, value=int)

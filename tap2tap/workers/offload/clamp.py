@@ -1,6 +1,7 @@
-"""Clamp: the MSS option of TCP's SYN and SYN-ACK is lowered, so that full segments fit one datagram of the path.
+"""Clamp: the MSS option of TCP's SYN and SYN-ACK is lowered, so that full segments fit the tap and one datagram.
 
-Hosts that look at their own MTU alone then neither have frames cut into parts nor need to be told of the path.
+Hosts behind a bridge look at their own MTU alone, and nobody tells them that the bridge drops what is too long for the
+tap, or that frames go in parts.
 """
 
 from tap2tap.counters import Count, Counts
@@ -26,12 +27,13 @@ FRAGMENT = IP_MF | IP_OFFSET
 
 
 class Clamp:
-    """Lowers the MSS of TCP to what fits one datagram on `path`, wherever that is less; it never raises it."""
+    """Lowers the MSS of TCP to what fits one datagram on `path` and a tap of that `mtu`; it never raises it."""
 
-    def __init__(self, arena: Arena, counts: Counts, path: Path) -> None:
+    def __init__(self, arena: Arena, counts: Counts, path: Path, mtu: int) -> None:
         self.arena = arena
         self.counts = counts
         self.path = path
+        self.mtu = mtu
         self.headers = Headers()
 
     def lower(self, frames: Train) -> None:
@@ -43,8 +45,8 @@ class Clamp:
         for number in range(frames.count):
             size = frames.size_of(number)
             if (size <= SHORT or not number) and self.is_syn(at, size):
-                mss = self.path.room() - self.headers.l4 - 20
-                if self.lower_options(at, max(mss, TCP_MIN_MSS)):
+                longest = min(self.path.room(), self.headers.l3 + self.mtu)
+                if self.lower_options(at, max(longest - self.headers.l4 - 20, TCP_MIN_MSS)):
                     self.counts[CLAMPED] += 1
             at += frames.step
 

@@ -27,13 +27,13 @@ AROUND = st.lists(  # options that are none of ours: NOP, window scale, SACK per
 ROOMS = st.integers(1, 1600) | st.integers(1200, 1500)
 
 
-def clamped(cut: Sequence[bytes], room: int, *, between: int = 0) -> tuple[list[bytes], int]:
+def clamped(cut: Sequence[bytes], room: int, *, between: int = 0, mtu: int = 65535) -> tuple[list[bytes], int]:
     """What becomes of a train of these frames where the path has that room, and how many are said to have changed."""
     counts, slots = (memoryview(bytearray(8 * SLOTS)).cast("Q") for _ in range(2))
     slots[Slot.PATH] = room + OVERHEAD
     train = frames.load(ARENA, AT, cut, room=between)
     before = bytes(ARENA.view[:AT])
-    Clamp(ARENA, counts, Path(slots, OVERHEAD)).lower(train)
+    Clamp(ARENA, counts, Path(slots, OVERHEAD), mtu).lower(train)
     assert bytes(ARENA.view[:AT]) == before
     number = counts[Count.CLAMPED]
     assert sum(counts) == number
@@ -50,25 +50,34 @@ def option(mss: int) -> bytes:
     return b"\x02\x04" + mss.to_bytes(2, "big")
 
 
-def fits(flow: Flow, room: int) -> int:
+def fits(flow: Flow, room: int, mtu: int = 65535) -> int:
     """The MSS of segments that fit, as long as there is any sense in them."""
-    return max(MIN_MSS, room - flow.l4 - 20)
+    return max(MIN_MSS, min(room - flow.l4, mtu - (flow.l4 - flow.l3)) - 20)
 
 
-@given(frames.flows(), AROUND, AROUND, st.integers(0, 65535) | st.integers(1200, 1460), ROOMS, st.binary(max_size=90))
-@example(Flow(), b"", b"", 1460, 1448, b"")
-@example(Flow(version=6, tags=((0x88A8, 5), (0x8100, 6))), b"", b"", 1440, 1448, b"")
-@example(Flow(ip_options=b"\x01" * 40), b"\x01", b"", 1460, 1448, b"x")  # at an odd byte
-@example(Flow(version=6, extensions=((0, bytes(6)), (60, bytes(14)))), b"\x01", b"\x01" * 3, 1440, 1228, b"")
+@given(
+    frames.flows(),
+    AROUND,
+    AROUND,
+    st.integers(0, 65535) | st.integers(1200, 1460),
+    st.tuples(ROOMS, st.integers(68, 1600)),
+    st.binary(max_size=90),
+)
+@example(Flow(), b"", b"", 1460, (1448, 1500), b"")
+@example(Flow(tags=((0x8100, 6),)), b"", b"", 1460, (1472, 1438), b"")  # as a plain server: the tap is the narrower one
+@example(Flow(version=6, tags=((0x88A8, 5), (0x8100, 6))), b"", b"", 1440, (1448, 1500), b"")
+@example(Flow(ip_options=b"\x01" * 40), b"\x01", b"", 1460, (1448, 1500), b"x")  # at an odd byte
+@example(Flow(version=6, extensions=((0, bytes(6)), (60, bytes(14)))), b"\x01", b"\x01" * 3, 1440, (1228, 1500), b"")
 def test_the_mss_is_lowered_as_if_the_segment_had_been_made_so(
-    flow: Flow, front: bytes, behind: bytes, mss: int, room: int, data: bytes
+    flow: Flow, front: bytes, behind: bytes, mss: int, limits: tuple[int, int], data: bytes
 ) -> None:
-    options = [padded(front + option(value) + behind) for value in (mss, min(mss, fits(flow, room)))]
+    room, mtu = limits
+    options = [padded(front + option(value) + behind) for value in (mss, min(mss, fits(flow, room, mtu)))]
     assume(len(options[0]) <= 40)
     came, wanted = (
         frames.build(replace(flow, tcp=True, flags=flow.flags | SYN, options=each), data) for each in options
     )
-    assert clamped([came], room) == ([wanted], came != wanted)
+    assert clamped([came], room, mtu=mtu) == ([wanted], came != wanted)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -149,7 +158,7 @@ def test_what_is_no_whole_syn_stays(frame: bytes) -> None:
 
 def test_nothing_is_lowered_where_the_path_is_unknown() -> None:
     frame = frames.build(Flow(flags=SYN, options=option(65535)), b"")
-    assert clamped([frame], -OVERHEAD) == ([frame], 0)
+    assert clamped([frame], -OVERHEAD, mtu=1 << 20) == ([frame], 0)
     assert clamped([frame], 700)[1] == 1
 
 

@@ -2,44 +2,25 @@
 
 import random
 import struct
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tap2tap.counters import Count
-from tap2tap.memory import Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mailbox import Order, Task
 from tap2tap.protocols.secure.sealing import aead
 from tap2tap.protocols.secure.wire import MAX_PARTS, OVERHEAD, PART_HEADER_LENGTH, Cipher
-from tap2tap.workers.stages.secure.parts import piece_of
-from tap2tap.workers.train import MAX_PAYLOAD
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS
 from tests.support.frames import payload
-from tests.support.pair import HERE, Pair, counter, numbered, pair
+from tests.support.pair import counter, hold, numbered, pair, part, sealed_text
 
 PART = OVERHEAD + PART_HEADER_LENGTH
 CIPHER = Cipher.AES_256_GCM
 UNFINISHED = 16  # frames in the making, at most
 PATIENCE = 1024  # counters until one is given up
-
-
-def sealed_text(kind: int, index: int, number: int, text: bytes) -> bytes:
-    """A datagram as the peer of session `index` of a pair may make it, who may be malicious."""
-    header = wire.header(kind, index, number)
-    return header + aead(CIPHER, index.to_bytes(32, "big")).encrypt(wire.nonce(CIPHER, number), text, header)
-
-
-def part(number: int, count: int, length: int, piece: bytes, *, at: int, index: int = 7) -> bytes:
-    """A part under the counter `at`, whatever it says."""
-    return sealed_text(wire.TYPE_PART, index, at, struct.pack("<BBH", number, count, length) + piece)
-
-
-def hold(both: Pair) -> dict[str, int]:
-    """What the opener says of parts, beside the drops."""
-    return {"PARTS": both.memory.inbound[Count.PARTS], **both.drops}
 
 
 @settings(deadline=None, max_examples=60)
@@ -91,10 +72,37 @@ def test_whole_frames_and_parts_of_one_train_keep_their_order() -> None:
     with pair(7) as both:
         both.path(1000)
         frames = numbered(1514, 1514, 1514, 900)
-        assert [len(train) for train in both.trains(frames)] == [2, 2, 2, 1]
+        trains = both.trains(frames)
+        assert [len(train) for train in trains] == [6, 1]
+        assert len({len(datagram) for datagram in trains[0]}) == 1
         more = numbered(*[976] * 5)
         assert [len(train) for train in both.trains(more)] == [5]
-        assert both.opened(both.sealed(frames) + both.sealed(more)) == [*frames, *more]
+        odd = numbered(1513, 1513, 1512)
+        assert [len(train) for train in both.trains(odd)] == [2, 2, 2]
+        assert both.opened([each for sent in (frames, more, odd) for each in both.sealed(sent)]) == frames + more + odd
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    length=st.integers(14, 9014) | st.sampled_from((1514, 1518, 1522)),
+    path=st.integers(600, 9000) | st.just(1472),
+    count=st.integers(1, 42),
+    last=st.integers(14, 9014),
+)
+@example(length=1514, path=1472, count=42, last=1514)
+def test_frames_of_a_train_are_as_few_trains_of_parts_as_can_be(length: int, path: int, count: int, last: int) -> None:
+    frames = numbered(*[length] * (count - 1), min(last, length))
+    with pair(7) as both:
+        both.path(path)
+        trains = both.trains(frames)
+        assert all(len(train) <= MAX_SEGMENTS and sum(map(len, train)) <= MAX_PAYLOAD for train in trains)
+        sent = [datagram for train in trains for datagram in train]
+        assert both.opened(sent) == frames
+        assert hold(both) == {"PARTS": both.memory.outbound[Count.PARTS]}
+        each = -(-length // (path - PART))
+        if length + OVERHEAD > path and not length % each and count > 1:
+            together = min(MAX_SEGMENTS, MAX_PAYLOAD // (length // each + PART)) // each
+            assert len(trains) <= (count - 1) // together + 2
 
 
 def test_a_peer_that_takes_no_parts_gets_none_nor_one_on_a_path_that_is_not_known() -> None:
@@ -193,93 +201,3 @@ def test_a_successor_begins_without_the_parts_of_its_predecessor() -> None:
         both.replace()
         assert both.opened([second]) == []
         assert both.opened(both.sealed(frames)) == frames
-
-
-HALF = bytes(500)
-
-
-@pytest.mark.parametrize(
-    ("pieces", "reason"),
-    [
-        ([(0, 1, 500, HALF)], "MALFORMED"),  # one part is none
-        ([(0, 0, 500, HALF)], "MALFORMED"),
-        ([(0, 65, 500, b"x" * 8)], "MALFORMED"),
-        ([(2, 2, 1000, HALF)], "MALFORMED"),
-        ([(127, 64, 1000, b"x" * 16)], "MALFORMED"),
-        ([(0, 2, 1000, b"")], "MALFORMED"),
-        ([(0, 2, 500, HALF)], "MALFORMED"),  # nothing is left for the other
-        ([(0, 2, 1001, HALF)], "MALFORMED"),  # too much is
-        ([(1, 2, 400, HALF)], "MALFORMED"),  # longer than the whole
-        ([(1, 2, 999, HALF)], "MALFORMED"),  # the last is longer than the others
-        ([(2, 3, 1000, b"x" * 333)], "MALFORMED"),  # the others would be of two sizes
-        ([(1, 2, 0, b"x")], "MALFORMED"),
-        ([(0, 2, 13, b"x" * 7), (1, 2, 13, b"x" * 6)], "TOO_SHORT"),
-        ([(0, 2, 1000, HALF), (1, 2, 900, b"x" * 400)], "MALFORMED"),  # each alone is right
-        ([(0, 3, 1500, HALF), (1, 4, 2000, HALF)], "MALFORMED"),
-        ([(0, 2, 1000, HALF), (1, 2, 1000, b"x" * 490)], "MALFORMED"),
-    ],
-)
-def test_parts_that_contradict_the_rules_or_one_another_drop_the_frame(
-    pieces: Sequence[tuple[int, int, int, bytes]], reason: str
-) -> None:
-    with pair(7) as both:
-        base = CONTROL_COUNTERS
-        datagrams = [part(*piece, at=base + at) for at, piece in enumerate(pieces)]
-        assert both.opened(datagrams) == []
-        assert both.drops.keys() == {reason}
-        both.memory.outbound[Private.SESSION + 7] = 1000
-        frames = numbered(1000)
-        both.path(700)
-        assert both.opened(both.sealed(frames)) == frames
-
-
-def test_a_number_above_the_counter_names_no_frame() -> None:
-    with pair(7) as both:
-        assert both.opened([part(5, 10, 1000, bytes(100), at=4)]) == []
-        assert both.drops == {"MALFORMED": 1}
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    seed=st.integers(),
-    shapes=st.lists(
-        st.tuples(
-            st.integers(0, 255),
-            st.sampled_from((2, 3, 64)) | st.integers(0, 255),
-            st.sampled_from((13, 14, 1514, 65535)) | st.integers(0, 65535),
-            st.sampled_from((0, 1, 2, 1023)) | st.integers(0, 1500),
-            st.sampled_from((0, 1, 2, 63, 1023, 1024)) | st.integers(0, 5000),
-        ),
-        max_size=40,
-    ),
-)
-def test_whatever_an_authentic_peer_says_of_parts_nothing_breaks(
-    seed: int, shapes: list[tuple[int, int, int, int, int]]
-) -> None:
-    dice = random.Random(seed)
-    with pair(7) as both:
-        both.opened([part(0, 2, 65535, bytes(1), at=CONTROL_COUNTERS)])
-        around = both.incoming.take(0, 1 << 16)
-        for number, count, length, size, at in shapes:
-            wrong = part(number, count, length, dice.randbytes(size), at=CONTROL_COUNTERS + 1 + at)
-            train = both.opened([wrong])
-            assert all(14 <= len(frame) <= 65535 for frame in train)
-        assert both.incoming.take(8192, 1 << 15) == around[8192 : 8192 + (1 << 15)]  # a datagram lies in front of it
-        both.memory.outbound[Private.SESSION + 7] = 100_000
-        frames = numbered(1514)
-        both.path(700)
-        assert both.opened(both.sealed(frames), HERE) == frames
-
-
-@given(st.integers(0, 70), st.integers(0, 70), st.integers(0, 200), st.integers(0, 200))
-@example(1, 2, 101, 50)
-@settings(max_examples=500)
-def test_a_part_is_taken_if_some_size_of_parts_explains_it(number: int, count: int, whole: int, length: int) -> None:
-    def explains(piece: int) -> bool:
-        last = whole - piece * (count - 1)
-        return 0 < last <= piece and length == (last if number == count - 1 else piece)
-
-    possible = [piece for piece in range(1, whole + 1) if explains(piece)]
-    right = 2 <= count <= MAX_PARTS and number < count and possible
-    assert piece_of(number, count, whole, length) == (possible[0] if right else 0)
-    assert len(possible) < 2 or count < 2

@@ -30,7 +30,7 @@ from tap2tap.workers.arena import Arena
 from tap2tap.workers.ciphers import aead
 from tap2tap.workers.path import Path
 from tap2tap.workers.stages.secure.complaints import Complaints
-from tap2tap.workers.train import MAX_PAYLOAD, ROOM, Train
+from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS, ROOM, Train
 
 MAIL, SEALED, LIMIT = Private.MAIL, Private.SEALED, Private.LIMIT
 PARTS = Count.PARTS
@@ -59,7 +59,7 @@ class SecureSeal:
         self._next = 0  # counter
         self._until = 0  # nanoseconds of the clock, when the session may be used no longer
         self._parts = False  # whether the peer takes frames in parts
-        self._sealed = Train()  # parts of one frame, which have not been handed out yet
+        self._sealed = Train()  # parts that have not been handed out yet
         self._reminder = False
         self._orders: deque[Order] = deque(maxlen=WAITING)  # control datagrams
         self._mail = -1  # what MAIL was when the orders were read last
@@ -140,42 +140,56 @@ class SecureSeal:
         return True
 
     def _cut(self, frames: Train, length: int, most: int) -> bool:
-        """Seal the first frame in parts of at most `most` bytes; False (counted) when it may not be sent."""
-        arena, at, to = self._arena, frames.at, self._area
-        frames.at += frames.step
-        frames.count -= 1
-        if length > LONGEST_PART or length > most * MAX_PARTS:
-            self._counts[TOO_LONG] += 1
-            return False
-        count = (length + most - 1) // most
+        """Seal the first frame in parts of at most `most` bytes; False (counted) when it may not be sent.
+
+        Those behind it that are as long follow in the same train, if all their parts are of one size.
+        """
+        at, count = frames.at, 1
+        if length <= LONGEST_PART and length <= most * MAX_PARTS:
+            count = (length + most - 1) // most
         piece = (length + count - 1) // count
-        total = length + count * (PART_HEADER_LENGTH + OVERHEAD)
-        refusal = self._refusal(count, total)
+        size = piece + PART_HEADER_LENGTH + OVERHEAD
+        alike = 1
+        if piece * count == length:
+            most = min(MAX_SEGMENTS, MAX_PAYLOAD // size)
+            alike = most // count
+            alike = max(1, min(alike, frames.count if frames.last == length else frames.count - 1))
+        frames.at += alike * frames.step
+        frames.count -= alike
+        total = alike * (length + count * (PART_HEADER_LENGTH + OVERHEAD))
+        refusal = TOO_LONG if count == 1 else self._refusal(alike * count, total)
         if refusal:
-            self._counts[refusal] += 1
+            self._counts[refusal] += alike
             return False
         if self._slots[PEER_MTU]:
-            self._complaints.long_frames(length, length, 1)
-        first = self._take(count, total)
+            self._complaints.long_frames(length, length, alike)
+        counter = self._take(alike * count, total)
         word = count << 8 | length << 16 | (PART_VOUCHED if frames.vouched else 0)
-        left, step = length, piece + PART_HEADER_LENGTH + OVERHEAD
-        for number in range(count):
-            if piece > left:
-                piece = left
-            arena.store32le(to + HEADER_LENGTH, word | number)
-            arena.copy(to + HEADER_LENGTH + PART_HEADER_LENGTH, at, piece)
-            self._seal_one(to, PART_HEADER_LENGTH + piece, TYPE_PART, first + number)
-            at += piece
-            left -= piece
-            to += step
-        self._counts[PARTS] += 1
+        for number in range(alike):
+            to = self._area + number * count * size
+            self._seal_parts(at + number * frames.step, to, word, piece, counter + number * count)
+        self._counts[PARTS] += alike
         sealed = self._sealed
-        sealed.at, sealed.count, sealed.size = self._area, count, step
-        sealed.last = piece + PART_HEADER_LENGTH + OVERHEAD
+        sealed.at, sealed.count, sealed.size = self._area, alike * count, size
+        sealed.last = length - (count - 1) * piece + PART_HEADER_LENGTH + OVERHEAD
         return True
 
+    def _seal_parts(self, at: int, to: int, word: int, piece: int, counter: int) -> None:
+        """Seal the frame at `at` in parts of `piece` bytes to `to`; `word` is what they say of it, but for number."""
+        left, number = word >> 16, 0
+        while left > 0:
+            if piece > left:
+                piece = left
+            self._arena.store32le(to + HEADER_LENGTH, word | number)
+            self._arena.copy(to + HEADER_LENGTH + PART_HEADER_LENGTH, at, piece)
+            self._seal_one(to, PART_HEADER_LENGTH + piece, TYPE_PART, counter + number)
+            to += piece + PART_HEADER_LENGTH + OVERHEAD
+            at += piece
+            left -= piece
+            number += 1
+
     def _hand_out(self, train: Train) -> bool:
-        """Make `train` the next parts of the frame in hand, as many as a train may hold."""
+        """Make `train` the next parts, as many as a train may hold."""
         sealed = self._sealed
         size, count = sealed.size, sealed.count
         if count * size > MAX_PAYLOAD:
