@@ -67,7 +67,7 @@ def converse(
     for step in range(seconds * 10):
         now = 1000.0 + step / 10
         for at, end in enumerate(ends):
-            for arrival, to, counter, frame, report in sorted(
+            for arrival, _to, counter, frame, report in sorted(
                 each for each in flight if each[0] <= now and each[1] == at
             ):
                 end.accept(arrival, counter, frame)

@@ -116,6 +116,7 @@ class Host:
         self.sealed, self.limit = 0, 0  # in bytes; no more than the limit, if there is one
         self.payload = 0  # that fits the path; 0: not known
         self.bytes = 0  # of frames
+        self.in_trains = 0  # datagrams that a test says went so
         self.provoked = 0  # bytes of the control datagram that is being answered
         self.ticked = self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
         self.act(self.link.start(self.network.now))
@@ -200,6 +201,7 @@ class Host:
             self.last_frame_sent,
             self.last_frame_heard,
             self.outbound.counter if self.outbound else 0,
+            in_trains=self.in_trains,
             bytes=self.bytes,
             received=Received(one.index, one.newest + 1, one.accepted, one.late) if one else None,
         )

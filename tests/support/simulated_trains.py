@@ -8,6 +8,7 @@ from tap2tap.protocols.secure.reports import Interval
 from tap2tap.protocols.secure.segmentation import Segmentation
 
 LONGEST_TRAIN = 44  # datagrams of a super-frame of 64 KiB
+MOST = 60  # datagrams of a window, or it takes too long to simulate
 RTO = 0.2  # seconds
 Path = Callable[[int], int]  # of a train of so many, how many arrive
 
@@ -15,6 +16,8 @@ Path = Callable[[int], int]  # of a train of so many, how many arrive
 def vanishing(longest: int, loss: float = 0.0, seed: int = 0) -> Path:
     """Trains above this length vanish; of the others each datagram is lost with this probability."""
     dice = random.Random(seed)
+    if not loss:
+        return lambda train: train if train <= longest else 0
     return lambda train: 0 if train > longest else sum(dice.random() >= loss for _ in range(train))
 
 
@@ -74,7 +77,7 @@ class Flow:
             self.window = min(2 * self.window, self.threshold)
         else:
             self.window += 1
-        self.window = min(self.window, 400)
+        self.window = min(self.window, MOST)
         self.pass_time(pause)
 
     def pass_time(self, pause: float) -> None:

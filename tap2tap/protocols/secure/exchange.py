@@ -49,7 +49,7 @@ class Exchange:
         """Another session is sent on from now on."""
         self._on = session if session.control else None
         if self._on:
-            self.measurement.begin(now)
+            self.measurement.begin(now, session.index)
         else:
             self.measurement.end()
 

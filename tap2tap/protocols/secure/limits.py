@@ -125,6 +125,6 @@ class Timers:
     # 3.2 Where the peer is, and whether
     passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
     give_up: float = 20.0  # handshakes go unanswered: the peer is down
-    poll: float = 2.0  # `tick` is wanted this often while there is a session, to look at the traffic
+    poll: float = 1.0  # `tick` is wanted this often while there is a session, to look at the traffic
     # 3.4 Path MTU
     search_again: float = 600.0  # upwards

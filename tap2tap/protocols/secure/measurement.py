@@ -42,10 +42,10 @@ class Measurement:
         self._ticked, self._next_counter = NEVER, 0
         self._bytes, self._busy = 0, False  # frames went or came since the last look but one
 
-    def begin(self, now: float) -> None:
-        """Another session is sent on."""
+    def begin(self, now: float, index: int) -> None:
+        """Another session is sent on; what comes on it has this index."""
         self._running, self._report, self._next_counter = True, None, 0
-        self.reports.begin(now)
+        self.reports.begin(now, index)
         self.path_mtu.rekeyed()
         self.trains.rekeyed()
 
@@ -88,13 +88,13 @@ class Measurement:
         self._bytes, self._busy = traffic.bytes, traffic.bytes > self._bytes
         todo: list[Action] = []
         heard, self._report = self._report, None
-        interval = self.reports.heard(*heard, traffic) if heard else None
+        interval = self.reports.heard(*heard, traffic, self.path_mtu.overlong) if heard else None
         if report := self.reports.look(now, traffic):
             todo.append(SendControl(pack(report)))
         if interval := interval or self.reports.overdue(now, traffic):
             todo += self.path_mtu.suspect(now) if interval.lost else []
             todo += self.trains.reported(now, interval)
-        return self._fallen(payload, todo + self.path_mtu.tick(now)) + self.trains.tick(now)
+        return self._fallen(payload, todo + self.path_mtu.tick(now))
 
     def _fallen(self, payload: int, todo: list[Action]) -> list[Action]:
         """See whether the path takes less than before: then what was lost is no word about trains."""
@@ -107,4 +107,4 @@ class Measurement:
             return FOREVER
         if self._report:
             return self._ticked
-        return min(self.path_mtu.due, self.trains.due, self._ticked + REPORT_INTERVAL if self._busy else FOREVER)
+        return min(self.path_mtu.due, self._ticked + REPORT_INTERVAL if self._busy else FOREVER)

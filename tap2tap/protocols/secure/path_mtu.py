@@ -42,6 +42,7 @@ class PathMtuSearch:
 
     def __init__(self, timers: Timers) -> None:
         self.payload = 0
+        self.overlong = 0  # probes that were sent to see whether they are too long, and not answered, ever
         self._timers = timers
         self._version, self._most, self._floor, self._counter = 4, 0, 0, 0
         self._told = 0  # what people know
@@ -101,6 +102,7 @@ class PathMtuSearch:
         if size > self._low and self._target in (0, size):
             self._low = size
             self._failed.difference_update([failed for failed in self._failed if failed <= size])
+        self.overlong -= size > self.payload
         before = self._sent[size]
         tried = [each for each, tries in self._tries.items() if tries >= PROBE_TRIES and each > self._low]
         self._failed.update(each for each in tried if self._sent[each] < before and size < each)
@@ -229,6 +231,7 @@ class PathMtuSearch:
     def _probe(self, now: float, size: int) -> SendControl:
         self._next_token = max(self._next_token, now - _SPACING * (PROBE_BURST - 1)) + _SPACING
         self._last_sent = self._sent[size] = now
+        self.overlong += size > self.payload
         if size in self._sizes():
             self._tries[size] = self._tries.get(size, 0) + 1
         else:

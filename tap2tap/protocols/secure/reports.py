@@ -67,6 +67,7 @@ class Reports:
         self.jitter = 0.0
         self._loss_out, self._loss_in = Loss(), Loss()
         self._began, self._index = NEVER, 0
+        self._overlong = 0
         self._forget()
 
     @property
@@ -98,9 +99,12 @@ class Reports:
         received = traffic.received
         if received is None or received.index != self._index:  # that was counted before this session began
             return None
-        if traffic.last_frame_heard <= self._sent_at or now < self._sent_at + REPORT_INTERVAL:
+        if traffic.last_frame_heard <= max(self._sent_at, self._began):
+            self._told = received  # probes that were too long, perhaps: nobody missed them
             return None
-        if traffic.last_frame_heard <= self._began or received.next_counter <= CONTROL_COUNTERS:
+        if now < self._sent_at + REPORT_INTERVAL:
+            return None
+        if received.next_counter <= CONTROL_COUNTERS:
             return None
         came = max(0, received.next_counter - self._told.next_counter)
         lost = min(came, max(0, came - (received.accepted - self._told.accepted)))
@@ -115,9 +119,10 @@ class Reports:
             received.next_counter - 1, received.accepted, received.late, stamp, self._echo, min(held, _MODULUS - 1)
         )
 
-    def heard(self, now: float, report: Report, traffic: Traffic) -> Interval | None:
+    def heard(self, now: float, report: Report, traffic: Traffic, overlong: int = 0) -> Interval | None:
         """Take a report of the peer on this session; `traffic` as of now, or later than the report came.
 
+        `overlong` is how many probes were too long so far: their loss is none.
         None for one that tells nothing about what was sent: it was overtaken, is the same, or cannot be.
         """
         self._see(traffic)
@@ -126,7 +131,8 @@ class Reports:
         if not possible or report.newest >= traffic.next_counter or sent < 0 or accepted < 0:
             return None
         self._measure(now, report)
-        lost = min(sent, max(0, sent - accepted))
+        lost = min(sent, max(0, sent - accepted - max(0, overlong - self._overlong)))
+        self._overlong = overlong
         interval = Interval(
             self._newest + 1,
             report.newest + 1,

@@ -2,7 +2,7 @@
 
 Some kernels, hypervisors and drivers lose trains, or long ones, in silence, and pass single datagrams. A congested path
 loses both, and an outage loses everything for once. So there is an experiment: after two reports in a row that show
-such loss datagrams go one by one, until as many have been reported on, and loss must have fallen by that. Pure: no
+such loss datagrams go one by one, until half as many have been reported on, and loss must have fallen by that. Pure: no
 clock, no I/O.
 """
 
@@ -133,7 +133,8 @@ class Segmentation:
             return []
         trains, singly = self._trains, self._singly
         singly.add(interval.sent - before, max(0, interval.lost - before), 0, interval.seconds)
-        if singly.sent < max(FEW_DATAGRAMS, trains.sent) and singly.lost < trains.lost:
+        enough = singly.sent >= max(FEW_DATAGRAMS, trains.sent / 2) and singly.sent * trains.loss >= FEW_DATAGRAMS
+        if not enough and singly.lost < trains.lost:
             return []
         calm = singly.loss < min(SINGLE_LOSS_MOST, trains.loss * LOSS_FALLS_TO)
         more = singly.arrived_a_second >= trains.arrived_a_second * MORE_ARRIVES
