@@ -68,7 +68,7 @@ def test_only_a_bridge_drops_what_is_too_long(
     tap, master = Link(7, "tap0", b"\xfe" * 6, 1458, 8, "tun"), Link(8, "over", bytes(6), 1500, 0, kind)
     ports = [tap, Link(9, "eth1", bytes(6), 1500, 8, "")]
     monkeypatch.setattr(device, "name_and_mac", lambda _: (tap.name, tap.address))
-    monkeypatch.setattr(netlink, "link", lambda index=0, name="": master if index == master.number else tap)
+    monkeypatch.setattr(netlink, "link", lambda index=0, **_: master if index == master.number else tap)
     monkeypatch.setattr(netlink, "ports", lambda _: ports)
     bridges = Bridges(-1, parts=False)
     bridges.look()
