@@ -136,8 +136,9 @@ def test_no_report_though_there_ought_to_be_one_is_a_loss_of_everything() -> Non
     for _ in range(20):
         end.send(1000.1, True)
     end.in_trains = 12
-    assert not end.reports.overdue(1001.0, end.traffic())
-    late = 1000.0 + REPORT_OVERDUE
+    assert not end.reports.overdue(1005.0, end.traffic())  # the first look that finds them
+    assert not end.reports.overdue(1005.9, end.traffic())
+    late = 1005.0 + REPORT_OVERDUE
     assert end.reports.overdue(late, end.traffic()) == Interval(16, 36, 20, 12, 1.0, 36, guessed=True)
     assert not end.reports.overdue(late + 0.1, end.traffic())
     assert not end.reports.overdue(late + 60, end.traffic())  # nothing was sent since
@@ -222,6 +223,20 @@ def test_whatever_a_peer_reports_the_figures_stay_within_reason(
         )
         if answer:
             assert all(0 <= number < 2**32 for number in answer)
+
+
+def test_probes_that_were_too_long_are_no_loss_whenever_they_are_missed() -> None:
+    reports, traffic = with_history()
+    missed = [(615, 588, 2), (620, 593, 2), (630, 600, 5)]
+    lost = []
+    for second, (newest, accepted, overlong) in enumerate(missed, 1):
+        interval = reports.heard(1100.0 + second, Report(newest, accepted, 3, 0, 0, 0), traffic, overlong)
+        assert interval
+        lost.append(interval.lost)
+    assert lost == [0, 0, 0]
+    interval = reports.heard(1105.0, Report(640, 605, 3, 0, 0, 0), traffic, 5)
+    assert interval
+    assert interval.lost == 5
 
 
 def test_stamps_go_round() -> None:

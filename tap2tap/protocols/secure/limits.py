@@ -56,11 +56,14 @@ DEAD_PATH_PAUSE: Final = 10.0  # while nothing at all is answered
 
 REPORT_INTERVAL: Final = 1.0
 REPORT_BYTES: Final = 8000  # of frames, both ways, to a report of 80 bytes: 1 %
-REPORT_OVERDUE: Final = 1.25  # since the last report, and frames enough for one
+REPORT_LOST_BYTES: Final = (
+    1000  # of each datagram, where half or more are lost: those that are tend to be the long ones
+)
+REPORT_OVERDUE: Final = 1.0  # from a look that finds frames enough for one to the look that misses it
 ROUND_TRIP_MOST: Final = 60.0  # whatever says more is wrong
 ROUND_TRIP_SHARE: Final = 1 / 8  # of a new sample (RFC 6298)
 JITTER_SHARE: Final = 1 / 16  # of a new sample (RFC 3550)
-LOSS_SHARE: Final = 1 / 4  # of a new report, at the least
+LOSS_SHARE: Final = 1 / 4  # that old reports weigh less with each new one
 
 # 3.6 Trains that vanish
 

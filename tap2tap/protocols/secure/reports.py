@@ -8,7 +8,7 @@ that cannot be is ignored. Pure: no clock, no I/O.
 
 from typing import NamedTuple
 
-from tap2tap.protocols.secure.actions import NEVER, Received, Traffic
+from tap2tap.protocols.secure.actions import FOREVER, NEVER, Received, Traffic
 from tap2tap.protocols.secure.control import Report
 from tap2tap.protocols.secure.limits import (
     CONTROL_COUNTERS,
@@ -16,6 +16,7 @@ from tap2tap.protocols.secure.limits import (
     LOSS_SHARE,
     REPORT_BYTES,
     REPORT_INTERVAL,
+    REPORT_LOST_BYTES,
     REPORT_OVERDUE,
     ROUND_TRIP_MOST,
     ROUND_TRIP_SHARE,
@@ -67,7 +68,7 @@ class Reports:
         self.jitter = 0.0
         self._loss_out, self._loss_in = Loss(), Loss()
         self._began, self._index = NEVER, 0
-        self._overlong = 0
+        self._overlong, self._allowed = 0, 0  # in all; of these not yet missed
         self._forget()
 
     @property
@@ -89,6 +90,7 @@ class Reports:
         self._sent_at, self._sent_bytes = NEVER, -1  # our last report; -1: not known yet
         self._told = Received(0, CONTROL_COUNTERS, 0, 0)  # what it said
         self._heard_at, self._heard_bytes, self._heard_trains = NEVER, -1, -1  # the peer's last one
+        self._waits_since = FOREVER  # for the next one, as there are frames enough for it
         self._newest, self._accepted = CONTROL_COUNTERS - 1, 0  # what it said
         self._echo, self._echo_at = 0, NEVER
         self._transit: int | None = None  # of the last report, the difference of the clocks included
@@ -109,7 +111,8 @@ class Reports:
         came = max(0, received.next_counter - self._told.next_counter)
         lost = min(came, max(0, came - (received.accepted - self._told.accepted)))
         size = traffic.bytes - self._sent_bytes
-        if size * came < REPORT_BYTES * (came - lost):  # those that were lost count with the average size of the others
+        size += lost * (REPORT_LOST_BYTES if 2 * lost >= came else size // (came - lost))
+        if size < REPORT_BYTES:
             return None
         self._loss_in.add(came, lost)
         self._sent_at, self._sent_bytes, self._told = now, traffic.bytes, received
@@ -131,8 +134,11 @@ class Reports:
         if not possible or report.newest >= traffic.next_counter or sent < 0 or accepted < 0:
             return None
         self._measure(now, report)
-        lost = min(sent, max(0, sent - accepted - max(0, overlong - self._overlong)))
+        missing = max(0, sent - accepted)
+        self._allowed = max(0, self._allowed + overlong - self._overlong)
         self._overlong = overlong
+        lost = max(0, missing - self._allowed)
+        self._allowed -= missing - lost
         interval = Interval(
             self._newest + 1,
             report.newest + 1,
@@ -153,10 +159,11 @@ class Reports:
 
         Call it after `look`, with the same traffic. It says so again after as long, if there is still none.
         """
-        since = max(self._heard_at, self._began)
-        if now < since + REPORT_OVERDUE or traffic.last_frame_sent <= since or traffic.next_counter <= self._newest + 1:
+        enough = traffic.bytes - self._heard_bytes >= REPORT_BYTES and traffic.next_counter > self._newest + 1
+        if not enough or traffic.last_frame_sent <= max(self._heard_at, self._began):
             return None
-        if traffic.bytes - self._heard_bytes < REPORT_BYTES:
+        self._waits_since = min(self._waits_since, now)
+        if now < self._waits_since + REPORT_OVERDUE:
             return None
         sent = traffic.next_counter - self._newest - 1
         in_trains = traffic.in_trains - self._heard_trains
@@ -173,6 +180,7 @@ class Reports:
 
     def _hear(self, now: float, traffic: Traffic) -> None:
         self._heard_at, self._heard_bytes, self._heard_trains = now, traffic.bytes, traffic.in_trains
+        self._waits_since = FOREVER
 
     def _stamp(self, now: float) -> int:
         return round((now - self._began) * _SECOND) % _MODULUS

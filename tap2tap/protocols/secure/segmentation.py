@@ -75,6 +75,7 @@ class Segmentation:
         self._bad, self._good = 0, 0  # of those, in a row
         self._trains, self._singly = _Account(), _Account()  # of the bad ones; of the experiment
         self._heavy = True  # all of the bad ones, and none is a guess
+        self._guessing = False  # the last one was
 
     def rekeyed(self) -> None:
         """The datagrams of another session are counted from now on, of which none went before."""
@@ -101,10 +102,12 @@ class Segmentation:
     def _judge_trains(self, now: float, interval: Interval) -> list[Action]:
         if now < self._next_experiment and not (self._suspected or self._confirmed):
             return []
+        if self._guessing and not interval.guessed:
+            self._use_trains()  # this one covers what was guessed
+        self._guessing = interval.guessed
         recent = self._recent
         sent = min(interval.sent, max(0, interval.end - self._switched))
         recent.add(sent, min(interval.lost, sent), interval.in_trains, interval.seconds)
-        self._heavy = self._heavy and not interval.guessed
         if recent.in_trains < FEW_DATAGRAMS:
             return []
         share = min(recent.lost, recent.in_trains) / recent.in_trains
@@ -119,7 +122,7 @@ class Segmentation:
             return []
         self._good = 0
         self._bad += 1
-        self._heavy = self._heavy and share >= HEAVY_LOSS
+        self._heavy = self._heavy and share >= HEAVY_LOSS and not interval.guessed
         self._trains.add(recent.sent, recent.lost, recent.in_trains, recent.seconds)
         if self._bad < (1 if self._confirmed else BAD_REPORTS):
             return []
