@@ -1,4 +1,4 @@
-"""What the kernel says of links, read by hand: nothing that comes makes the supervisor fail."""
+"""What the kernel says of links, read by hand, and what is made of it."""
 
 import struct
 
@@ -59,3 +59,18 @@ def test_where_the_kernel_refuses_netlink_nothing_is_looked_at(monkeypatch: pyte
     bridges.look()
     assert (bridges.waiting, bridges.due) == ({}, float("inf"))
     bridges.close()
+
+
+@pytest.mark.parametrize("kind", ["bridge", "bond", "vrf"])
+def test_only_a_bridge_drops_what_is_too_long(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    tap, master = Link(7, "tap0", b"\xfe" * 6, 1458, 8, "tun"), Link(8, "over", bytes(6), 1500, 0, kind)
+    ports = [tap, Link(9, "eth1", bytes(6), 1500, 8, "")]
+    monkeypatch.setattr(device, "name_and_mac", lambda _: (tap.name, tap.address))
+    monkeypatch.setattr(netlink, "link", lambda index=0, **_: master if index == master.number else tap)
+    monkeypatch.setattr(netlink, "ports", lambda _: ports)
+    bridges = Bridges(-1, parts=False)
+    bridges.look()
+    bridges.close()
+    assert ("port=eth1" in capfd.readouterr().err) == (kind == "bridge")
