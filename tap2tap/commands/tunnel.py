@@ -23,7 +23,7 @@ examples:
 At least one end needs --remote; with two fixed addresses both may have it.
 
 choosing the mtu:
-  With --key there is nothing to choose: 1500 works over any path. Without, a frame of more than path MTU - 42
+  With --key there is nothing to choose: 1500 works over any path. Without, a packet of more than path MTU - 42
   bytes (IPv6: - 62) goes in IP fragments, which the log says once; the default suits a path of 1500.
 
 with a key, nobody else can send, read or change a frame:

@@ -103,8 +103,8 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def read_link(content: bytes) -> Link:
-    """Read a message that tells of a link: RTM_NEWLINK."""
-    _, _, index, _, _ = _LINK.unpack_from(content)
+    """Read a message that tells of a link, RTM_NEWLINK; what is missing in it is 0 or empty."""
+    _, _, index, _, _ = _LINK.unpack_from(content.ljust(_LINK.size, b"\0"))
     found = _attributes(content[_LINK.size :])
     kind = _attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")
     return Link(

@@ -12,7 +12,7 @@ from tests.bench.peers import DEVICE, PORT, Cable, MissingError, Peer, first_lin
 SOURCE = Path(__file__).with_name("relay.c")
 MTU = 1448  # a virtio_net_hdr of 10 bytes travels with each frame
 # TCP's super-frames have 44 segments, as those of tap2tap, so that a train of them fits one send.
-GSO_MAX_SIZE, GSO_MAX_SEGS = 45 * (MTU - 72) + 256, 64
+GSO_MAX_SIZE, GSO_MAX_SEGS = 45 * (MTU - 72) + 192, 64
 
 
 @cache

@@ -23,7 +23,7 @@ from tests.conftest import lacking
 from tests.support import frames
 from tests.support.bridged import Bridged, tso
 from tests.support.frames import ACK, SYN, Flow
-from tests.support.secured import make_keys
+from tests.support.secured import make_keys, wait_up
 from tests.support.traffic import Stream, Wire, family, numbered
 from tests.support.tunnel import Tunnel, wait_ping
 
@@ -73,10 +73,13 @@ def tunnel(lans: Bridged, mtu: int, *options: str, keys: Sequence[str] = (), ver
     client, server = (("--key", key) for key in keys) if keys else ((), ())
     remote = lans.east.ipv4 if version == 4 else lans.east.ipv6
     with (
-        Tunnel(lans.east, *server, *options) as east,
+        Tunnel(lans.east, *server, *options, wait=False) as east,
         Tunnel(lans.west, "--remote", remote, *client, *options) as west,
     ):
+        east.wait_said("tunnel is up")
         lans.plug()
+        if keys:
+            wait_up(west, east)
         for inner in VERSIONS:
             wait_ping(lans.left, address(lans.right, inner))
         yield Ends(west, east)

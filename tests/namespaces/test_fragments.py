@@ -72,6 +72,12 @@ def test_with_a_key_frames_of_1500_bytes_pass_any_path_without_fragments(
             wait_for(lambda end=end: end.stats()["path_mtu"] == 1400, what="path")  # type: ignore[misc]
             wait_for(lambda end=end: end.stats()["session"]["peer_mtu"] == 1500, what="news")  # type: ignore[misc]
 
+        def measured() -> bool:
+            bulk(lab.left, lab.right, RIGHT, size=1 << 18)  # the ends report while there is traffic, once a second
+            return all(end.stats()["session"]["round_trip_seconds"] for end in (client, server))
+
+        wait_for(measured, what="round trip")
+
 
 @pytest.mark.parametrize(("options", "mtu"), [([], 1438), (["--bind", "10.213.0.1"], 1458), (["--bind", "::"], 1438)])
 def test_a_server_has_the_mtu_that_fits_whoever_can_call(lab: Lab, options: list[str], mtu: int) -> None:

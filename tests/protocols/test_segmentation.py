@@ -113,6 +113,12 @@ def report(start: int, sent: int, lost: int, trains: int, *, now_sent: int = 0, 
     return Interval(start, start + sent, lost, trains, 1.0, now_sent or start + sent, guessed)
 
 
+def test_one_report_is_enough_if_trains_alone_were_lost() -> None:
+    assert Segmentation().reported(1, report(16, 30, 20, 20)) == [SendTrains(False)]
+    assert not Segmentation().reported(1, report(16, 30, 17, 20))  # some trains arrived
+    assert not Segmentation().reported(1, report(16, 22, 20, 20))  # hardly anything arrived: an outage
+
+
 def test_few_datagrams_tell_nothing_and_many_reports_of_few_do() -> None:
     watch = Segmentation()
     assert not watch.reported(1, report(16, 9, 7, 7))

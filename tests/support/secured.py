@@ -196,6 +196,10 @@ class Relay:
         self._sockets.append(self._udp(0))
         return self.port
 
+    def forget(self) -> None:
+        """Call the server from the port of before again."""
+        self._sockets.pop().close()
+
     def send(self, datagram: bytes, outward: bool) -> None:
         """Send a datagram on, or one of the relay's own."""
         with suppress(OSError):

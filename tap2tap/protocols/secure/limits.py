@@ -74,6 +74,8 @@ LOSS_SHARE: Final = 1 / 4  # that old reports weigh less with each new one
 FEW_DATAGRAMS: Final = 8  # fewer tell nothing
 BAD_REPORTS: Final = 2  # in a row: one may be an outage
 HEAVY_LOSS: Final = 1 / 2  # of what went in trains
+NEARLY_ALL: Final = 9 / 10  # of what went in trains was lost, and
+SOME_ARRIVED: Final = 4  # other datagrams arrived: one such report is enough
 SOME_LOSS: Final = 1 / 20  # of what went in trains
 LOSS_FALLS_TO: Final = 1 / 3  # of what it was: then it was the trains
 SINGLE_LOSS_MOST: Final = 1 / 10  # with more, the path is bad for single datagrams, too
@@ -131,6 +133,6 @@ class Timers:
     # 3.2 Where the peer is, and whether
     passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
     give_up: float = 20.0  # handshakes go unanswered: the peer is down
-    poll: float = 1.0  # `tick` is wanted this often while there is a session, to look at the traffic
+    poll: float = 1.25  # `tick` is wanted this often while there is a session, to look at the traffic
     # 3.4 Path MTU
     search_again: float = 600.0  # upwards

@@ -1,9 +1,9 @@
 """Trains that vanish: whether what goes in trains of datagrams (UDP_SEGMENT) arrives (docs/protocol.md, 3.6).
 
-Some kernels, hypervisors and drivers lose trains, or long ones, in silence, and pass single datagrams. A congested path
-loses both, and an outage loses everything for once. So there is an experiment: after two reports in a row that show
-such loss datagrams go one by one, until half as many have been reported on, and loss must have fallen by that. Pure: no
-clock, no I/O.
+Some kernels, hypervisors and drivers lose trains, or long ones, in silence, and pass single datagrams. A congested
+path loses both, and an outage loses everything for once. So there is an experiment: after two reports in a row that
+show such loss, or after one that tells of trains alone, datagrams go one by one, until half as many have been reported
+on, and loss must have fallen by that. Pure: no clock, no I/O.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from tap2tap.protocols.secure.limits import (
     HEAVY_LOSS,
     LOSS_FALLS_TO,
     MORE_ARRIVES,
+    NEARLY_ALL,
     SINGLE_LOSS_MOST,
+    SOME_ARRIVED,
     SOME_LOSS,
     SUSPECTED_PAUSE,
     TRAINS_PAUSE,
@@ -124,7 +126,8 @@ class Segmentation:
         self._bad += 1
         self._heavy = self._heavy and share >= HEAVY_LOSS and not interval.guessed
         self._trains.add(recent.sent, recent.lost, recent.in_trains, recent.seconds)
-        if self._bad < (1 if self._confirmed else BAD_REPORTS):
+        trains_alone = share >= NEARLY_ALL and recent.sent - recent.lost >= SOME_ARRIVED
+        if self._bad < (1 if self._confirmed or trains_alone else BAD_REPORTS):
             return []
         self.on, self._switched = False, interval.next_counter
         self._next_experiment = now + EXPERIMENT_INTERVAL

@@ -75,7 +75,7 @@ class Clamp:
                 option += 1
                 continue
             length = arena.load8(option + 1)
-            if length < 2 or option + length > end:
+            if length < 2:
                 break
             if kind == TCPOPT_MSS and length == TCPOLEN_MSS:
                 value = arena.load16(option + 2)
