@@ -239,6 +239,15 @@ def test_probes_that_were_too_long_are_no_loss_whenever_they_are_missed() -> Non
     assert interval.lost == 5
 
 
+def test_nothing_was_sent_before_the_session_began() -> None:
+    reports = Reports()
+    reports.begin(1000.0, 1)
+    reports.heard(1005.0, Report(20, 5, 0, 100, 2**32 - 10_000_000, 0), Traffic(next_counter=100))
+    assert reports.round_trip == 0
+    reports.heard(1006.0, Report(20, 5, 0, 100, 5_900_000, 0), Traffic(next_counter=100))
+    assert reports.round_trip == pytest.approx(0.1)
+
+
 def test_stamps_go_round() -> None:
     reports = Reports()
     reports.begin(1000.0, 1)
