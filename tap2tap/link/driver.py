@@ -22,9 +22,10 @@ from tap2tap.link.sampler import Sampler
 from tap2tap.link.workers import Workers
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure import actions, link
-from tap2tap.protocols.secure.limits import Timers
+from tap2tap.protocols.secure.actions import FOREVER
+from tap2tap.protocols.secure.limits import MISSED_WAIT, Timers
 from tap2tap.protocols.secure.mac import MAC_LENGTH
-from tap2tap.protocols.secure.mailbox import Handshake, Order, Proved, Received, Task, TooLong
+from tap2tap.protocols.secure.mailbox import Handshake, Missed, Order, Proved, Received, Task, TooLong
 from tap2tap.protocols.secure.wire import is_initiation
 
 OnPeerEvent = Callable[[messages.PeerEvent], None]
@@ -64,6 +65,7 @@ class Driver:
         self._path = PeerPath(memory)
         self._traffic = Sampler(memory, self._workers)
         self._rekeys = memory.slots[Slot.REKEYS]  # of our predecessors
+        self._look_at = FOREVER  # when a look at the traffic is wanted besides
         self._proving = 0  # the index of the session that has just been proved
 
     def start(self) -> None:
@@ -99,6 +101,8 @@ class Driver:
                     self._do(self._link.received(now, datagram, source))
                 case Received() if role is Role.INBOUND:
                     self._do(self._link.control(now, notice))
+                case Missed() if role is Role.INBOUND:
+                    self._look_at = min(self._look_at, now + MISSED_WAIT)
 
     def move(self, remote: Endpoint) -> None:
         """The configured remote has another address now."""
@@ -106,11 +110,11 @@ class Driver:
 
     def deadline(self) -> float:
         """When `tick` is next needed, in seconds of the clock."""
-        return self._link.next_deadline()
+        return min(self._look_at, self._link.next_deadline())
 
     def tick(self) -> None:
         """Let the link look at the clock and at the traffic."""
-        now = clock.now()
+        now, self._look_at = clock.now(), FOREVER
         self._do(self._link.tick(now, self._traffic.look(now)))
         self._publish()
 

@@ -59,6 +59,9 @@ DEAD_PATH_PAUSE: Final = 10.0  # while nothing at all is answered
 # 3.5 Reports
 
 REPORT_INTERVAL: Final = 1.0
+MISSED: Final = 4  # counters in a row that are skipped: time to see whether a report is due
+MISSED_WAIT: Final = 0.02  # until then: some may only be late
+EARLY_REPORT: Final = 0.1  # the least interval, where half or more were lost: who sends must know soon
 REPORT_BYTES: Final = 8000  # of frames, both ways, to a report of 80 bytes: 1 %
 REPORT_LOST_BYTES: Final = (
     1000  # of each datagram, where half or more are lost: those that are tend to be the long ones
@@ -73,6 +76,7 @@ LOSS_SHARE: Final = 1 / 4  # that old reports weigh less with each new one
 
 FEW_DATAGRAMS: Final = 8  # fewer tell nothing
 BAD_REPORTS: Final = 2  # in a row: one may be an outage
+FULL_ACCOUNT: Final = 0.5  # seconds of reports; less tells nothing, but for the one that is enough
 HEAVY_LOSS: Final = 1 / 2  # of what went in trains
 NEARLY_ALL: Final = 9 / 10  # of what went in trains was lost, and
 SOME_ARRIVED: Final = 4  # other datagrams arrived: one such report is enough

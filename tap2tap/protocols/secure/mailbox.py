@@ -28,6 +28,7 @@ _PROVED = b"P"
 _HANDSHAKE = b"H"
 _CONTROL = b"C"
 _TOO_LONG = b"L"
+_MISSED = b"M"
 _ENDPOINT = 1 + 24  # a letter, and a packed endpoint
 _INDEX_AND_NEWEST = struct.Struct("=I?")
 _RECEIVED = struct.Struct("=IIH")  # index, counter, bytes of the datagram; and then the text
@@ -112,7 +113,12 @@ class TooLong:
     size: int
 
 
-Notice: TypeAlias = Proved | Handshake | Received | TooLong
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Several counters in a row were skipped: what had them is lost, or late."""
+
+
+Notice: TypeAlias = Proved | Handshake | Received | TooLong | Missed
 
 
 class LinkEnd:
@@ -144,6 +150,9 @@ class LinkEnd:
                 return
             if packed[:1] == _TOO_LONG and len(packed) == 1 + _SIZE.size:
                 yield TooLong(*_SIZE.unpack(packed[1:]))
+                continue
+            if packed == _MISSED:
+                yield Missed()
                 continue
             if len(packed) <= _ENDPOINT:  # a worker writes nothing so short; but it reads what strangers wrote
                 continue
@@ -212,6 +221,10 @@ class WorkerEnd:
     def too_long(self, size: int) -> bool:
         """Tell that a datagram of `size` bytes is too long for the way out; False when the channel is full."""
         return self._send(_TOO_LONG + _SIZE.pack(size))
+
+    def missed(self) -> bool:
+        """Tell that several counters in a row were skipped; False when the channel is full."""
+        return self._send(_MISSED)
 
     def _send(self, packed: bytes) -> bool:
         try:

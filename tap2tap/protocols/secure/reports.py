@@ -12,6 +12,7 @@ from tap2tap.protocols.secure.actions import FOREVER, NEVER, Received, Traffic
 from tap2tap.protocols.secure.control import Report
 from tap2tap.protocols.secure.limits import (
     CONTROL_COUNTERS,
+    EARLY_REPORT,
     JITTER_SHARE,
     LOSS_SHARE,
     REPORT_BYTES,
@@ -106,10 +107,10 @@ class Reports:
         if traffic.last_frame_heard <= max(self._sent_at, self._began):
             self._told = received  # probes that were too long, perhaps: nobody missed them
             return None
-        if now < self._sent_at + REPORT_INTERVAL:
-            return None
         came = max(0, received.next_counter - self._told.next_counter)
         lost = min(came, max(0, came - (received.accepted - self._told.accepted)))
+        if now < self._sent_at + (EARLY_REPORT if came and 2 * lost >= came else REPORT_INTERVAL):
+            return None
         size = traffic.bytes - self._sent_bytes
         size += lost * (REPORT_LOST_BYTES if 2 * lost >= came else size // (came - lost))
         if size < REPORT_BYTES:

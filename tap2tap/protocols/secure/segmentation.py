@@ -13,6 +13,7 @@ from tap2tap.protocols.secure.limits import (
     BAD_REPORTS,
     EXPERIMENT_INTERVAL,
     FEW_DATAGRAMS,
+    FULL_ACCOUNT,
     HEAVY_LOSS,
     LOSS_FALLS_TO,
     MORE_ARRIVES,
@@ -113,6 +114,9 @@ class Segmentation:
         if recent.in_trains < FEW_DATAGRAMS:
             return []
         share = min(recent.lost, recent.in_trains) / recent.in_trains
+        trains_alone = share >= NEARLY_ALL and recent.sent - recent.lost >= SOME_ARRIVED
+        if recent.seconds < FULL_ACCOUNT and not trains_alone:
+            return []
         if SOME_LOSS <= share < HEAVY_LOSS and recent.lost < FEW_DATAGRAMS:
             return []
         self._recent = _Account()
@@ -126,7 +130,6 @@ class Segmentation:
         self._bad += 1
         self._heavy = self._heavy and share >= HEAVY_LOSS and not interval.guessed
         self._trains.add(recent.sent, recent.lost, recent.in_trains, recent.seconds)
-        trains_alone = share >= NEARLY_ALL and recent.sent - recent.lost >= SOME_ARRIVED
         if self._bad < (1 if self._confirmed or trains_alone else BAD_REPORTS):
             return []
         self.on, self._switched = False, interval.next_counter

@@ -8,7 +8,7 @@ from tap2tap.workers.train cimport Train
 cdef int HEADER_LENGTH, OVERHEAD, TYPE_INITIATION, TYPE_CHALLENGE, TYPE_DATA, TYPE_DATA_VOUCHED
 cdef int TYPE_PART, TYPE_CONTROL, MOST, NOTHING
 cdef int TOO_SHORT, NO_SESSION, REPLAY, AUTHENTICATION, NO_BUFFERS, KEEPALIVES, CONTROL, LATEST, MAIL, PEER_HEARD
-cdef long long CONTROL_COUNTERS, SAME_AGE_NS, AGAIN
+cdef long long CONTROL_COUNTERS, SAME_AGE_NS, AGAIN, MISSED
 
 
 cdef class SecureOpen:
@@ -19,7 +19,7 @@ cdef class SecureOpen:
     cdef Parts _parts
     cdef Sessions _sessions
     cdef Address _peer
-    cdef long long _now, _mail, _accepted, _late, _proofs, _told_at
+    cdef long long _now, _mail, _accepted, _late, _skipped, _proofs, _told_at, _missed_at
     cdef bytes _told
 
     cpdef bint open(self, Train train, Train frames, bytes source) except -1

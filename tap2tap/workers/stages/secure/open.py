@@ -8,7 +8,7 @@ from tap2tap import clock
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.endpoint import from_raw
 from tap2tap.memory import Memory, Private
-from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE
+from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, MISSED, SAME_AGE
 from tap2tap.protocols.secure.mailbox import MOST, Order, Task, WorkerEnd
 from tap2tap.protocols.secure.wire import (
     HEADER_LENGTH,
@@ -37,7 +37,7 @@ KEEPALIVES, CONTROL = Count.KEEPALIVES, Count.CONTROL
 LATEST, MAIL = Private.LATEST, Private.MAIL
 PEER_HEARD = Slot.PEER_HEARD
 SAME_AGE_NS = int(SAME_AGE * 1e9)
-AGAIN = 10**8  # ns until the link is told once more that the peer is elsewhere
+AGAIN = 10**8  # ns until the link is told once more that the peer is elsewhere, or that datagrams are missed
 NOTHING = -2  # no text was accepted
 
 
@@ -60,6 +60,7 @@ class SecureOpen:
         self._peer = Address(memory.slots, Slot.PEER, family)
         self._now = 0
         self._accepted = self._late = self._proofs = 0  # of what is being opened; the last: of the peer's link
+        self._skipped, self._missed_at = 0, 0  # counters in a row, of the same; when the link was told of such
         self._told, self._told_at = b"", 0  # which source the link was told of, and when
         self._mail = -1  # what MAIL was when the orders were read last
 
@@ -184,6 +185,8 @@ class SecureOpen:
             self._accepted += 1
             if counter < window.next:
                 self._late += 1
+            else:
+                self._skipped = max(self._skipped, counter - max(window.next, CONTROL_COUNTERS))
         window.accept(counter)
         return length
 
@@ -192,6 +195,10 @@ class SecureOpen:
         counts = self._counts
         if counts[session.slot] < session.window.next:
             counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
+        if self._skipped >= MISSED and self._now - self._missed_at >= AGAIN:
+            self._missed_at = self._now
+            self._channel.missed()
+        self._skipped = 0
         counts[session.accepted] += self._accepted
         counts[session.late] += self._late
         if counts[LATEST] < session.until:
