@@ -73,6 +73,7 @@ def test_its_death_costs_no_frame_and_is_no_event_of_the_peer(lab: Lab, tmp_path
             )
             assert not tunnel.said("peer is down")
             assert len([line for line in tunnel.log if "peer is up" in line]) == 1
+            assert len([line for line in tunnel.log if ": path mtu " in line]) <= 1  # a successor has it
         assert [entry[0] for entry in diary.entries] == ["peer-up", "peer-up"]
     assert assert_no_nonce_repeats(wire.stop()) >= 6
 
