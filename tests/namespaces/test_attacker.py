@@ -158,6 +158,11 @@ def hostile(count: int, live: bytes) -> Iterator[bytes]:
             yield (bytes([kind]) + (bytes(3) if kind == 1 else noise.randbytes(3)) + noise.randbytes(1500))[:size]
 
 
+def warnings(tunnel: Tunnel) -> int:
+    """Lines of the log but for what goes well, such as a path MTU that is found meanwhile."""
+    return sum("warning: " in line for line in tunnel.log)
+
+
 def waiting(host: Host) -> int:
     """Bytes that wait in the UDP sockets of a host."""
     lines = [
@@ -204,7 +209,7 @@ def test_a_flood_of_strangers_gets_no_answer_and_costs_neither_frames_nor_memory
         bulk(left, right, RIGHT)
         coming = [each.payload for each in path.datagrams if each.target[0] == right.ipv4]
         live = next(payload for payload in coming if payload and payload[0] in DATA)
-        before, lines, came = memory(server), len(server.log), server.worker("inbound")["datagrams"]
+        before, lines, came = memory(server), warnings(server), server.worker("inbound")["datagrams"]
         with flood(stranger, right, live) as sent:
             counting = left.popen(["ping", "-n", "-q", "-i", "0.02", "-c", "150", RIGHT], stdout=-1)
             bulk(left, right, RIGHT)
@@ -214,7 +219,7 @@ def test_a_flood_of_strangers_gets_no_answer_and_costs_neither_frames_nor_memory
         wait_for(lambda: server.worker("inbound")["datagrams"] - came > 20_000, 30, "flood at the server")
         assert ping(left, RIGHT)
         assert memory(server) - before < 24 << 20
-        assert len(server.log) - lines <= 1  # one line for all of them
+        assert warnings(server) - lines <= 1  # one line for all of them
         assert server.worker("inbound")["dropped"]["authentication"] > 1000
         for tunnel in tunnels:
             assert tunnel.stats()["session"]["rekeys"] == 0

@@ -7,7 +7,7 @@ peer understands control datagrams; another session goes on where the one before
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, SendControl, Traffic
 from tap2tap.protocols.secure.control import Answer, Report, pack
-from tap2tap.protocols.secure.limits import Timers
+from tap2tap.protocols.secure.limits import REPORT_INTERVAL, Timers
 from tap2tap.protocols.secure.path_mtu import PathMtuSearch
 from tap2tap.protocols.secure.reports import Reports
 from tap2tap.protocols.secure.segmentation import Segmentation
@@ -21,6 +21,8 @@ class Measurement:
 
     __slots__ = (
         "_at",
+        "_busy",
+        "_bytes",
         "_most",
         "_next_counter",
         "_paused",
@@ -39,6 +41,7 @@ class Measurement:
         self._report: tuple[float, Report] | None = None  # came, and is to be read when it is known what was sent
         self._running = self._paused = False
         self._ticked, self._next_counter = NEVER, 0
+        self._bytes, self._busy = 0, False  # frames went or came since the last look but one
 
     def begin(self, now: float, index: int) -> None:
         """Another session is sent on; what comes on it has this index."""
@@ -86,6 +89,7 @@ class Measurement:
         if not self._running:
             return []
         self._next_counter, payload = traffic.next_counter, self.path_mtu.payload
+        self._bytes, self._busy = traffic.bytes, traffic.bytes > self._bytes
         todo: list[Action] = []
         heard, self._report = self._report, None
         interval = self.reports.heard(*heard, traffic, self.path_mtu.overlong) if heard else None
@@ -110,4 +114,5 @@ class Measurement:
             return FOREVER
         if self._report:
             return self._ticked
-        return FOREVER if self._paused else self.path_mtu.due
+        look = self._ticked + REPORT_INTERVAL if self._busy else FOREVER
+        return look if self._paused else min(look, self.path_mtu.due)
