@@ -118,6 +118,23 @@ def test_reports_are_a_hundredth_of_the_bytes_and_one_a_second_at_most(rate: int
     assert all(later - earlier > 0.999 for earlier, later in itertools.pairwise(times))
 
 
+def test_loss_at_the_beginning_of_a_flow_is_reported_on_at_once() -> None:
+    end = End(1000.0)
+    for number in range(200):
+        end.accept(1000.0 + number / 100, end.heard_next, number == 0)
+    assert not end.reports.look(1002, end.traffic())  # one frame is not enough, and the looks begin here
+    end.heard_next += 9  # a train that is lost
+    end.accept(1002.1, end.heard_next, True)
+    assert (first := end.reports.look(1002.12, end.traffic()))
+    assert first.newest - CONTROL_COUNTERS + 1 - first.accepted == 9
+    end.heard_next += 9
+    end.accept(1002.19, end.heard_next, True)
+    assert not end.reports.look(1002.2, end.traffic())  # too soon
+    end.heard_next += 9
+    end.accept(1002.22, end.heard_next, True)
+    assert end.reports.look(1002.23, end.traffic())
+
+
 def test_nothing_is_said_when_idle() -> None:
     one, other = converse(rates=(0, 0), losses=(0, 0))
     assert not one.said

@@ -115,8 +115,17 @@ def report(start: int, sent: int, lost: int, trains: int, *, now_sent: int = 0, 
 
 def test_one_report_is_enough_if_trains_alone_were_lost() -> None:
     assert Segmentation().reported(1, report(16, 30, 20, 20)) == [SendTrains(False)]
-    assert not Segmentation().reported(1, report(16, 30, 17, 20))  # some trains arrived
+    assert not Segmentation().reported(1, report(16, 30, 12, 20))  # some trains arrived
+    assert not Segmentation().reported(1, report(16, 22, 17, 20))  # there is hardly anything else
     assert not Segmentation().reported(1, report(16, 22, 20, 20))  # hardly anything arrived: an outage
+
+
+def test_early_reports_are_taken_together_unless_trains_alone_were_lost() -> None:
+    watch = Segmentation()
+    for number in range(10):  # an overshoot: half is lost for most of a second, which is one bad report and no more
+        early = report(16 + 40 * number, 40, 15, 25)._replace(seconds=0.09)
+        assert not watch.reported(1 + number / 10, early)
+    assert watch.reported(2, report(496, 60, 40, 41)._replace(seconds=0.1)) == [SendTrains(False)]
 
 
 def test_few_datagrams_tell_nothing_and_many_reports_of_few_do() -> None:

@@ -44,6 +44,12 @@ class Interval(NamedTuple):
         return self.end - self.start
 
 
+def _became(before: Received, after: Received) -> tuple[int, int]:
+    """How many counters were used between the two, and how many of these are lost."""
+    came = max(0, after.next_counter - before.next_counter)
+    return came, min(came, max(0, came - (after.accepted - before.accepted)))
+
+
 class Loss:
     """A share of datagrams that were lost, lately: of old ones count ever less."""
 
@@ -89,7 +95,7 @@ class Reports:
 
     def _forget(self) -> None:
         self._sent_at, self._sent_bytes = NEVER, -1  # our last report; -1: not known yet
-        self._told = Received(0, CONTROL_COUNTERS, 0, 0)  # what it said
+        self._told = self._seen = Received(0, CONTROL_COUNTERS, 0, 0)  # what it said; what was seen at the last look
         self._heard_at, self._heard_bytes, self._heard_trains = NEVER, -1, -1  # the peer's last one
         self._waits_since = FOREVER  # for the next one, as there are frames enough for it
         self._newest, self._accepted = CONTROL_COUNTERS - 1, 0  # what it said
@@ -105,14 +111,16 @@ class Reports:
         if received.next_counter <= CONTROL_COUNTERS:  # nothing yet but proofs
             return None
         if traffic.last_frame_heard <= max(self._sent_at, self._began):
-            self._told = received  # probes that were too long, perhaps: nobody missed them
+            self._told = self._seen = received  # probes that were too long, perhaps: nobody missed them
             return None
-        came = max(0, received.next_counter - self._told.next_counter)
-        lost = min(came, max(0, came - (received.accepted - self._told.accepted)))
-        if now < self._sent_at + (EARLY_REPORT if came and 2 * lost >= came else REPORT_INTERVAL):
+        came, lost = _became(self._told, received)
+        lately, lost_lately = _became(self._seen, received)
+        heavy, self._seen = 0 < lately <= 2 * lost_lately, received
+        if now < self._sent_at + (EARLY_REPORT if heavy else REPORT_INTERVAL):
             return None
         size = traffic.bytes - self._sent_bytes
-        size += lost * (REPORT_LOST_BYTES if 2 * lost >= came else size // (came - lost))
+        missed = lost_lately if heavy else 0
+        size += (lost - missed) * (size // max(1, came - lost)) + missed * REPORT_LOST_BYTES
         if size < REPORT_BYTES:
             return None
         self._loss_in.add(came, lost)

@@ -17,7 +17,7 @@ from tap2tap.protocols.secure.limits import (
     HEAVY_LOSS,
     LOSS_FALLS_TO,
     MORE_ARRIVES,
-    NEARLY_ALL,
+    MOST,
     SINGLE_LOSS_MOST,
     SOME_ARRIVED,
     SOME_LOSS,
@@ -114,7 +114,8 @@ class Segmentation:
         if recent.in_trains < FEW_DATAGRAMS:
             return []
         share = min(recent.lost, recent.in_trains) / recent.in_trains
-        trains_alone = share >= NEARLY_ALL and recent.sent - recent.lost >= SOME_ARRIVED
+        others = min(recent.sent - recent.in_trains, recent.sent - recent.lost)  # that were sent, or that arrived
+        trains_alone = share >= MOST and others >= SOME_ARRIVED
         if recent.seconds < FULL_ACCOUNT and not trains_alone:
             return []
         if SOME_LOSS <= share < HEAVY_LOSS and recent.lost < FEW_DATAGRAMS:

@@ -12,7 +12,7 @@ from tap2tap.memory import Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.control import PathCheck, Probe, pack
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
-from tap2tap.protocols.secure.mailbox import MOST, Order, Proved, Received, Task, TooLong
+from tap2tap.protocols.secure.mailbox import MOST, Missed, Order, Proved, Received, Task, TooLong
 from tap2tap.protocols.secure.sealing import aead
 from tap2tap.protocols.secure.wire import OVERHEAD, Cipher
 from tests.support.pair import HERE, THERE, Pair, counter, numbered, pair
@@ -228,3 +228,21 @@ def test_frames_longer_than_the_far_ends_mtu_are_sent_and_counted_and_said_once(
         both.sealed([longer])
         assert "far_mtu=1300" in capfd.readouterr().err
         assert not both.drops_of(counts)
+
+
+def test_the_link_hears_at_once_of_counters_that_were_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(clock, "now_ns", lambda: int(now * 1e9))
+    with pair(7) as both:
+        sent = both.sealed(numbered(*[76] * 20))
+        assert len(both.opened(sent[:3])) == 3
+        both.opened(sent[6:8])  # three are late, or lost
+        assert Missed() not in both.notices()
+        both.opened(sent[12:13])
+        assert both.notices().count(Missed()) == 1
+        both.opened(sent[8:12])  # they were late
+        both.opened(sent[19:])  # others are missed, but that is no news so soon
+        assert Missed() not in both.notices()
+        now += 0.11
+        both.opened(both.sealed(numbered(*[76] * 6))[5:])
+        assert both.notices().count(Missed()) == 1
