@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap2tap.endpoint import HEADERS
 from tap2tap.protocols.secure.actions import FOREVER, PathMtu, SendControl
 from tap2tap.protocols.secure.control import Answer
 from tap2tap.protocols.secure.limits import BASE_MTU, DEAD_PATH_PAUSE, LEAST_MTU, PROBES_PER_SECOND, Timers
-from tap2tap.protocols.secure.path_mtu import IP_AND_UDP, SMALLEST, PathMtuSearch
+from tap2tap.protocols.secure.path_mtu import SMALLEST, PathMtuSearch
 from tests.support.simulated_path import ProbedPath
 
 VERSIONS = (4, 6)
@@ -29,7 +30,7 @@ def searched(mtu: int, *, loss: float = 0.0, seed: int = 0, version: int = 4, mo
 def test_common_paths_are_found_exactly_within_four_seconds(mtu: int, version: int) -> None:
     path = ProbedPath(mtu, version=version)
     path.begin()
-    assert path.log[0][1] == PathMtu(BASE_MTU - IP_AND_UDP[version], told=False)
+    assert path.log[0][1] == PathMtu(BASE_MTU - HEADERS[version], told=False)
     assert path.run(4, lambda: path.told() == [path.right])
 
 
@@ -77,7 +78,7 @@ def test_a_path_that_shrinks_in_silence(after: int, version: int) -> None:
     path.mtu = after
     began = path.now
     path.act(path.search.suspect(path.now))
-    floor = BASE_MTU - IP_AND_UDP[version]
+    floor = BASE_MTU - HEADERS[version]
     assert path.run(2, lambda: path.search.payload == floor)
     assert path.log[-1][1] == PathMtu(floor, told=False)
     assert path.run(6, lambda: len(path.told()) == 2)
@@ -101,7 +102,7 @@ def test_on_ipv6_there_is_nothing_below_the_base() -> None:
     path = ProbedPath(1200, version=6)
     path.begin()
     path.run(100)
-    assert {change.payload for _, change in path.log} == {BASE_MTU - IP_AND_UDP[6]}
+    assert {change.payload for _, change in path.log} == {BASE_MTU - HEADERS[6]}
     path.mtu = 1500
     assert path.run(30, lambda: path.told() == [path.right])
 
@@ -182,7 +183,7 @@ def test_the_kernel_says_that_the_floor_is_too_long(version: int) -> None:
     path = ProbedPath(1000, version=version)
     path.begin()
     path.act(path.search.too_long(path.now, path.search.payload))
-    assert path.search.payload == (LEAST_MTU - IP_AND_UDP[4] if version == 4 else BASE_MTU - IP_AND_UDP[6])
+    assert path.search.payload == (LEAST_MTU - HEADERS[4] if version == 4 else BASE_MTU - HEADERS[6])
     for size in (0, 1, 548, 1232, 2**16):
         path.act(path.search.too_long(path.now, size))
     assert path.search.payload >= 548

@@ -113,7 +113,7 @@ def test_reports_are_a_hundredth_of_the_bytes_and_one_a_second_at_most(rate: int
     one, other = converse(rates=(rate, 0), losses=(0, 0))
     assert not one.said  # it hears no frames
     assert len(other.said) * REPORT_ON_THE_WIRE <= other.bytes / 100
-    assert len(other.said) == pytest.approx(min(30, rate * 30 * SIZE / 8000), abs=2 + rate // 10)
+    assert len(other.said) == pytest.approx(min(30, rate * 30 * SIZE / 16_000), abs=2 + rate // 10)
     times = [when for when, _ in other.said]
     assert all(later - earlier > 0.999 for earlier, later in itertools.pairwise(times))
 

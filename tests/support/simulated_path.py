@@ -4,10 +4,11 @@ import heapq
 import random
 from collections.abc import Callable
 
+from tap2tap.endpoint import HEADERS
 from tap2tap.protocols.secure.actions import FOREVER, Action, PathMtu, SendControl
 from tap2tap.protocols.secure.control import Answer, Probe, unpack
 from tap2tap.protocols.secure.limits import PROBE_BURST, PROBES_PER_SECOND, Timers
-from tap2tap.protocols.secure.path_mtu import IP_AND_UDP, SMALLEST, PathMtuSearch
+from tap2tap.protocols.secure.path_mtu import SMALLEST, PathMtuSearch
 
 
 class ProbedPath:
@@ -29,7 +30,7 @@ class ProbedPath:
     @property
     def right(self) -> int:
         """What should be found."""
-        return min(self.mtu - IP_AND_UDP[self.version], self.most)
+        return min(self.mtu - HEADERS[self.version], self.most)
 
     def begin(self) -> None:
         self.act(self.search.begin(self.now, version=self.version, most=self.most, counter=self.counter))
@@ -49,7 +50,7 @@ class ProbedPath:
             self.sent.append((self.now, action.size))
             answer = Answer(action.size, self.counter)
             self.counter += 1
-            if action.size + IP_AND_UDP[self.version] <= self.mtu and self.passes() and self.passes():
+            if action.size + HEADERS[self.version] <= self.mtu and self.passes() and self.passes():
                 heapq.heappush(self._flight, (self.now + 2 * self.delay, answer))
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:

@@ -61,11 +61,10 @@ DEAD_PATH_PAUSE: Final = 10.0  # while nothing at all is answered
 REPORT_INTERVAL: Final = 1.0
 MISSED: Final = 4  # counters in a row that are skipped: time to see whether a report is due
 MISSED_WAIT: Final = 0.02  # until then: some may only be late
+EARLY_BYTES: Final = 8000  # the same, where half or more were lost
 EARLY_REPORT: Final = 0.1  # the least interval, where half or more were lost: who sends must know soon
-REPORT_BYTES: Final = 8000  # of frames, both ways, to a report of 80 bytes: 1 %
-REPORT_LOST_BYTES: Final = (
-    1000  # of each datagram, where half or more are lost: those that are tend to be the long ones
-)
+REPORT_BYTES: Final = 16_000  # of frames, both ways, to a report of 80 bytes at each end: 1 %
+REPORT_LOST_BYTES: Final = 1000  # of each that is lost, where half or more are: they tend to be the long ones
 REPORT_OVERDUE: Final = 1.0  # from a look that finds frames enough for one to the look that misses it
 ROUND_TRIP_MOST: Final = 60.0  # whatever says more is wrong
 ROUND_TRIP_SHARE: Final = 1 / 8  # of a new sample (RFC 6298)

@@ -8,6 +8,7 @@ own, a few bytes below what is known to pass, so that an answer tells which of t
 Sizes are bytes of UDP payload. Pure: no clock, no I/O.
 """
 
+from tap2tap.endpoint import HEADERS
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, PathMtu, SendControl
 from tap2tap.protocols.secure.control import Answer, Probe, pack
 from tap2tap.protocols.secure.limits import (
@@ -26,8 +27,7 @@ from tap2tap.protocols.secure.limits import (
 )
 from tap2tap.protocols.secure.wire import OVERHEAD
 
-IP_AND_UDP = {4: 20 + 8, 6: 40 + 8}  # bytes of headers
-LONGEST = 0xFFFF - IP_AND_UDP[4]  # UDP payload
+LONGEST = 0xFFFF - HEADERS[4]  # UDP payload
 SMALLEST = OVERHEAD + len(pack(Probe()))
 _SPACING = 1 / PROBES_PER_SECOND
 _GUARD_LENGTHS = 8  # then they repeat
@@ -74,7 +74,7 @@ class PathMtuSearch:
         """
         self._version, self._counter = version, counter
         self._most = min(most, LONGEST)
-        self._floor = min(BASE_MTU - IP_AND_UDP[version], self._most)
+        self._floor = min(BASE_MTU - HEADERS[version], self._most)
         self._quiet, self._settled, self._checked = 0, 0, NEVER
         self.payload = self._floor
         self._start_search()
@@ -193,7 +193,7 @@ class PathMtuSearch:
             self._again = now + DEAD_PATH_PAUSE
 
     def _least(self) -> int:
-        return min(self._floor, LEAST_MTU - IP_AND_UDP[4]) if self._version == 4 else self._floor
+        return min(self._floor, LEAST_MTU - HEADERS[4]) if self._version == 4 else self._floor
 
     def _step_below(self, now: float, known: int = 0) -> list[Action]:
         """The floor itself is too long."""
@@ -217,7 +217,7 @@ class PathMtuSearch:
         self._searching = False
         self._quiet = self._quiet + 1 if self.payload == self._settled else 0
         self._settled = self.payload
-        self._floor = max(self._floor, min(self.payload, BASE_MTU - IP_AND_UDP[self._version]))
+        self._floor = max(self._floor, min(self.payload, BASE_MTU - HEADERS[self._version]))
         delays = (*SEARCH_AGAIN_SOON, FOREVER)
         delay = min(delays[min(self._quiet, len(delays) - 1)], self._timers.search_again)
         self._again = now + delay if self.payload < self._most else FOREVER
@@ -261,7 +261,7 @@ class PathMtuSearch:
         if self._target:
             return [self._target]
         high = min(self._failed, default=self._most + 1)
-        common = [mtu - IP_AND_UDP[self._version] for mtu in COMMON_MTUS]
+        common = [mtu - HEADERS[self._version] for mtu in COMMON_MTUS]
         steps = [size for size in dict.fromkeys([*common, self._most]) if self._low < size < high]
         if not self._proven and self._low == self._floor:
             return steps[:FIRST_PROBES]

@@ -12,6 +12,7 @@ from tap2tap.protocols.secure.actions import FOREVER, NEVER, Received, Traffic
 from tap2tap.protocols.secure.control import Report
 from tap2tap.protocols.secure.limits import (
     CONTROL_COUNTERS,
+    EARLY_BYTES,
     EARLY_REPORT,
     JITTER_SHARE,
     LOSS_SHARE,
@@ -121,7 +122,7 @@ class Reports:
         size = traffic.bytes - self._sent_bytes
         missed = lost_lately if heavy else 0
         size += (lost - missed) * (size // max(1, came - lost)) + missed * REPORT_LOST_BYTES
-        if size < REPORT_BYTES:
+        if size < (EARLY_BYTES if heavy else REPORT_BYTES):
             return None
         self._loss_in.add(came, lost)
         self._sent_at, self._sent_bytes, self._told = now, traffic.bytes, received
