@@ -87,4 +87,4 @@ def test_rubbish_in_the_record_is_as_good_as_nothing(lab: Lab, tmp_path: Path) -
     with secure(lab.right, vps) as server, secure(lab.left, home, "--remote", lab.right.ipv4) as client:
         wait_up(client, server)
         wait_for(lambda: remembers(vps), what="record")
-        assert not server.said("warning")
+        assert not server.said("cannot remember")

@@ -117,11 +117,11 @@ def test_what_the_peers_link_says_comes_to_the_own(length: int) -> None:
     with Lone("inbound", secure=True) as lone:
         lone.link.order(Order(Task.OPEN, Cipher.AES_256_GCM, 7, 7, data=KEY))
         lone.start()
-        header = wire.header(wire.TYPE_CONTROL, 7, 20)
+        header = wire.header(wire.TYPE_CONTROL, 7, 16)
         text = bytes(range(1, 29))[:length].ljust(length, b"\0")
-        lone.call(header + aead(Cipher.AES_256_GCM, KEY).encrypt(wire.nonce(Cipher.AES_256_GCM, 20), text, header))
+        lone.call(header + aead(Cipher.AES_256_GCM, KEY).encrypt(wire.nonce(Cipher.AES_256_GCM, 16), text, header))
         proved, received = told(lone, 2)
         assert isinstance(proved, Proved)
         assert isinstance(received, Received)
-        assert (received.index, received.counter, received.size) == (7, 20, length + OVERHEAD)
+        assert (received.index, received.counter, received.size) == (7, 16, length + OVERHEAD)
         assert received.text[:28] == text[:28]
