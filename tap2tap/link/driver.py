@@ -186,9 +186,12 @@ class Driver:
 
     def _set_path_mtu(self, payload: int, *, told: bool) -> None:
         peer = self._path.endpoint
-        if self._path.set_payload(payload, told=told) and peer is not None:
+        news = self._path.set_payload(payload, told=told)
+        if peer is None or not told:
+            return
+        if news:
             log.info("path mtu", mtu=payload + peer.headers, endpoint=peer)
-            self._on_peer_event(messages.PathMtu(peer))
+        self._on_peer_event(messages.PathMtu(peer))  # news or not: when the peer came up, a hook was told the floor
 
     def _publish(self) -> None:
         """Write the facts for `stats`, and what a successor begins with."""
