@@ -238,8 +238,11 @@ class Host:
         """Stop in an orderly way. The workers are gone before the link process says goodbye."""
         counter = self.outbound.counter if self.outbound else 0
         self.gone = True
-        for number, action in enumerate(self.link.goodbye(self.network.now, counter)):
-            self.network.after(0.05 * number, lambda action=action: self.act([action]))  # type: ignore[misc]
+        *at_once, last = self.link.goodbye(self.network.now, counter) or [None]
+        for action in at_once:
+            self.network.after(0, lambda action=action: self.act([action]))  # type: ignore[misc]
+        if last:
+            self.network.after(0.05, lambda: self.act([last]))
         assert self.link.next_deadline() == float("inf")
         self.inbound, self.outbound, self.up = {}, None, False
 

@@ -50,9 +50,10 @@ class Measurement:
         self.path_mtu.rekeyed()
         self.trains.rekeyed()
 
-    def end(self) -> None:
-        """There is no session any more on which anything could be measured."""
+    def end(self) -> list[Action]:
+        """There is no session any more on which anything could be measured, nor whether trains arrive again."""
         self._running, self._report = False, None
+        return self.trains.path_changed()
 
     def lead_to(self, now: float, endpoint: Endpoint) -> list[Action]:
         """The path leads here, and whoever is here has answered, or is at the first place of all."""
@@ -62,10 +63,10 @@ class Measurement:
         begin = self.path_mtu.begin(now, version=endpoint.address.version, most=self._most, counter=self._next_counter)
         return begin + self.trains.path_changed()
 
-    def forget(self) -> None:
+    def forget(self) -> list[Action]:
         """Nobody knows where the peer is: the next path is another one."""
         self._at = None
-        self.end()
+        return self.end()
 
     def answered(self, now: float, answer: Answer) -> list[Action]:
         """A probe was answered."""
