@@ -69,7 +69,7 @@ class Exchange:
             return []
         return self._checker.follow(now, here, self.home, can_ask=self._on is not None)
 
-    def hear(self, now: float, session: Session, received: Received) -> list[Action]:
+    def hear(self, now: float, received: Received) -> list[Action]:
         """Take a control datagram that came on a session which is proved and has them."""
         match unpack(received.text):
             case Probe():
@@ -81,7 +81,7 @@ class Exchange:
             case PathAnswer(token):
                 todo = self._checker.answered(now, token)
                 return todo + (self._presence.locate(here) if (here := self.endpoint) else []) + self.lead(now)
-            case Report() as report if session is self._on:
+            case Report() as report if self._on and report.about == self._on.peer_index:
                 self.measurement.reported(now, report)
         return []
 
@@ -112,7 +112,11 @@ class Exchange:
     def lead(self, now: float) -> list[Action]:
         """Measure the path to where frames go, once the peer is up and it is certain that they are wanted there."""
         here = self._checker.endpoint
-        return [] if here is None or self._checker.limited or not self._presence.up else self.measurement.lead_to(now, here)
+        return (
+            []
+            if here is None or self._checker.limited or not self._presence.up
+            else self.measurement.lead_to(now, here)
+        )
 
     def _answer(self, now: float, answer: Answer | PathAnswer, size: int) -> list[Action]:
         text = pack(answer)

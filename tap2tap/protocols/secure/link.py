@@ -187,7 +187,7 @@ class Link:
             if isinstance(unpack(received.text), Goodbye):
                 self._leave(now, session)
             else:
-                self._todo += self._exchange.hear(now, session, received)
+                self._todo += self._exchange.hear(now, received)
         return self._done()
 
     def too_long(self, now: float, size: int) -> list[Action]:

@@ -44,7 +44,7 @@ class Measurement:
         self._bytes, self._busy = 0, False  # frames went or came since the last look but one
 
     def begin(self, now: float, index: int) -> None:
-        """Another session is sent on; what comes on it has this index."""
+        """Another session is sent on, on which we receive by this index."""
         self._running, self._report, self._next_counter = True, None, 0
         self.reports.begin(now, index)
         self.path_mtu.rekeyed()
@@ -73,7 +73,7 @@ class Measurement:
         return self._fallen(self.path_mtu.payload, self.path_mtu.answered(now, answer)) if self._running else []
 
     def reported(self, now: float, report: Report) -> None:
-        """A report came on the session that is sent on; of several that wait for `tick` the last is enough."""
+        """A report came about the session that is sent on; of several that wait for `tick` the last is enough."""
         if self._running:
             self._report = now, report
 
