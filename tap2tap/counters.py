@@ -36,7 +36,7 @@ class Slot:
     MTU = 7
     INTERFACE = 8  # 16 bytes
     LOCAL = 10  # an endpoint of 4 slots
-    PEER = 14  # an endpoint of 4 slots; the inbound worker writes it in server mode
+    PEER = 14  # an endpoint of 4 slots; the link process writes it, or else, in server mode, the inbound worker
     PEER_HEARD = 18  # CLOCK_BOOTTIME, ns; 0 is never; the inbound worker writes it
     LINK = 19  # a Link; this and what follows to REKEYS the link process writes
     CIPHER = 20  # of the session in use; 0 is none
@@ -96,7 +96,7 @@ class Count:
     KEEPALIVES = 11  # sent by the outbound worker, received by the inbound one
     CONTROL = 12  # control datagrams of the secure protocol
     PARTS = 13  # frames that went, or came, in parts; in the plain protocol: that went in IP fragments
-    LONG = 14  # outbound: frames longer than the far tap's MTU
+    LONG = 14  # outbound: frames longer than the far tap's MTU and two VLAN tags
     CLAMPED = 15  # TCP SYN segments whose MSS was lowered
     DROPPED = 16  # the first of one slot for each Drop, in its order
 

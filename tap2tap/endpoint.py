@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from tap2tap import log
 from tap2tap.abi import force_options, set_timeout
 from tap2tap.errors import NoPermissionError, StartError, UsageError
 from tap2tap.numbers import whole_number
@@ -238,11 +239,12 @@ def _tune(sock: socket.socket, *, fragment: bool) -> None:
     # In fragments: never set Don't Fragment (IPv6 has no such bit: the kernel fragments to the path MTU that it has
     # learnt). Without: always set it, and leave what the kernel has learnt of the path aside: anyone may have told it.
     discover = IP_PMTUDISC_DONT if fragment else IP_PMTUDISC_PROBE
-    with contextlib.suppress(OSError):
+    try:
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
-    if sock.family == socket.AF_INET6 and not fragment:
-        with contextlib.suppress(OSError):
+        if sock.family == socket.AF_INET6 and not fragment:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+    except OSError as error:
+        log.warning("the kernel decides about IP fragments, as it refuses to be told", error=error.strerror)
 
 
 def _explained(error: OSError, bind: str | None, port: int) -> StartError | UsageError:

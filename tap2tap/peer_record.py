@@ -7,7 +7,6 @@ Integers are big endian. Zeros, or nothing, say that the peer is nowhere. It hol
 could have us send a few initiations to an address: so it is checked like what comes from a stranger.
 """
 
-import contextlib
 import os
 import struct
 import time
@@ -34,9 +33,9 @@ def read(fd: int) -> Endpoint | None:
 
 
 def write(fd: int, peer: Endpoint | None) -> None:
-    """Put `peer`, or nothing, into an opened file; one that cannot be written stays as it is."""
-    with contextlib.suppress(OSError):
-        os.pwrite(fd, bytes(LENGTH) if peer is None else pack(peer, time.time()), 0)
+    """Put `peer`, or nothing, into an opened file, and nothing else. Raises OSError."""
+    os.pwrite(fd, bytes(LENGTH) if peer is None else pack(peer, time.time()), 0)
+    os.ftruncate(fd, LENGTH)  # whatever was there before
 
 
 def pack(peer: Endpoint, now: float) -> bytes:

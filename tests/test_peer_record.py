@@ -82,7 +82,10 @@ def test_a_file_says_what_was_written_last(tmp_path: Path) -> None:
         peer_record.write(fd, HERE)
         os.pwrite(fd, b"\0", LENGTH)  # longer than a record
         assert peer_record.read(fd) is None
+        peer_record.write(fd, HERE._replace(port=9))  # which mends it
+        assert peer_record.read(fd) == HERE._replace(port=9)
     finally:
         os.close(fd)
-    peer_record.write(fd, HERE)  # closed: no concern of a tunnel
+    with pytest.raises(OSError, match="Bad file"):
+        peer_record.write(fd, HERE)
     assert peer_record.read(fd) is None

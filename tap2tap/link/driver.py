@@ -156,8 +156,7 @@ class Driver:
             case actions.SendTrains(on):
                 self._path.send_trains(on=on)
             case actions.Remember(peer):
-                if self._record is not None:
-                    peer_record.write(self._record, peer)
+                self._remember(peer)
             case actions.PeerUp(peer):
                 device.set_carrier(self._tap, on=True)
                 log.info("peer is up", endpoint=peer)
@@ -172,6 +171,16 @@ class Driver:
                 self._on_peer_event(messages.PeerMoved(peer))
             case actions.Note(message, facts):
                 log.warning(message, **facts)
+
+    def _remember(self, peer: Endpoint | None) -> None:
+        """Write down where the peer is to be called after a restart."""
+        if self._record is None:
+            return
+        try:
+            peer_record.write(self._record, peer)
+        except OSError as error:
+            log.warning("cannot remember where to call the peer: --no-call-back does without", reason=error.strerror)
+            self._record = None  # said once
 
     def _set_path_mtu(self, payload: int, *, told: bool) -> None:
         peer = self._path.endpoint

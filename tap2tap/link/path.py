@@ -1,7 +1,7 @@
 """What the memory says of the way to the peer: the link process writes it, the workers read it and obey.
 
 A link process that is replaced finds there where its predecessor was. It keeps the path MTU until it knows better, and
-not what its predecessor had limited for the moment: it cannot know when that is over.
+a limit until a handshake says where the peer is.
 """
 
 from tap2tap import endpoint
@@ -15,7 +15,7 @@ class PeerPath:
 
     def __init__(self, memory: Memory) -> None:
         self._slots, self._outbound = memory.slots, memory.outbound
-        self._outbound[Private.LIMIT] = self._outbound[Private.SINGLY] = 0
+        self._outbound[Private.SINGLY] = 0
         self._told = self.payload  # the last one that people were told
         self._inherited = self.payload > 0  # our predecessor found it
 

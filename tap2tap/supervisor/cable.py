@@ -37,8 +37,10 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             raise UsageError(
                 f"--remote {remotes[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
             )
-        trains = config.offload and config.segmentation and endpoint.enable_gro(sock) and endpoint.can_segment(sock)
-        log.debug("offloads", tap=",".join(offloads) or "none", socket="trains" if trains else "none")
+        gro = config.offload and endpoint.enable_gro(sock)
+        trains = config.offload and config.segmentation and endpoint.can_segment(sock)
+        told = [name for name, there in (("segmentation", trains), ("gro", gro)) if there]
+        log.debug("offloads", tap=",".join(offloads) or "none", socket=",".join(told) or "none")
         cable = Cable(
             name=tap.name,
             tap=tap.fd,

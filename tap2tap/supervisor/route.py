@@ -35,7 +35,7 @@ def measure(cable: Cable) -> tuple[int, int]:
     slots = cable.memory.slots
     peer = endpoint.load(slots, Slot.PEER)
     headers = HEADERS[peer.address.version if peer else endpoint.version(cable.sock, None)]
-    payload = min((path_mtu(peer, cable.sock) if peer else UNKNOWN) - headers, MAX_PAYLOAD)
+    payload = max(0, min((path_mtu(peer, cable.sock) if peer else UNKNOWN) - headers, MAX_PAYLOAD))
     slots[Slot.PATH] = payload
     return payload, headers
 

@@ -26,7 +26,7 @@ class Cable(NamedTuple):
     remote: Endpoint | None  # None: server mode
     keepalive: int  # seconds, 0 is off
     offload: bool  # split, and join
-    trains: bool  # the socket sends and receives trains
+    trains: bool  # the socket sends trains
     join_udp: bool  # the kernel takes UDP super-frames
     clamp: bool  # lower the MSS of TCP to what fits one datagram
 

@@ -64,13 +64,15 @@ def inherited() -> Memory:
     return shared
 
 
-def test_a_successor_is_rid_of_what_was_for_the_moment() -> None:
+def test_a_successor_sends_trains_again_and_keeps_a_limit_until_a_handshake_says_where_the_peer_is() -> None:
     shared = inherited()
     assert shared.outbound[Private.LIMIT]
     assert shared.outbound[Private.SINGLY] == 1
     path = PeerPath(shared)
-    assert not shared.outbound[Private.LIMIT]
+    assert shared.outbound[Private.LIMIT]
     assert not shared.outbound[Private.SINGLY]
+    path.turn(HERE, None)
+    assert not shared.outbound[Private.LIMIT]
     path.send_trains(on=True)
     assert not shared.outbound[Private.SINGLY]
 

@@ -1,11 +1,13 @@
 """A server that starts again calls where its client was, and nobody else."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
+from tap2tap.peer_record import unpack
 from tap2tap.protocols.secure import wire
 from tap2tap.supervisor import call_back
 from tests.support.secured import Datagram, Sniffer, make_keys, plugged_in, secure, secured, wait_up
@@ -22,8 +24,8 @@ def record(key: str) -> Path:
 
 
 def remembers(key: str) -> bool:
-    """Whether there is anything in it."""
-    return record(key).exists() and any(record(key).read_bytes())
+    """Whether it tells where the peer is."""
+    return record(key).exists() and unpack(record(key).read_bytes(), time.time()) is not None
 
 
 def initiations(datagrams: Iterable[Datagram], host: Host) -> int:

@@ -1,4 +1,6 @@
-"""The private channel between the link process and one worker: keys go down, handshakes and proofs come up.
+"""The private channel between the link process and one worker.
+
+Keys and control messages go down; handshakes, proofs, control messages and what was lost or too long come up.
 
 A channel belongs to one life of a worker: a successor gets a fresh one, and is told everything afresh. It outlives the
 link process, of whose end the supervisor has a duplicate for the next one: the worker does not notice. The link raises
@@ -103,7 +105,6 @@ class Received:
     counter: int
     size: int
     text: bytes
-    source: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,10 @@ class LinkEnd:
             if packed[:1] == _TOO_LONG and len(packed) == 1 + _SIZE.size:
                 yield TooLong(*_SIZE.unpack(packed[1:]))
                 continue
+            if packed[:1] == _CONTROL and len(packed) > 1 + _RECEIVED.size:
+                index, counter, size = _RECEIVED.unpack_from(packed, 1)
+                yield Received(index, counter, size, packed[1 + _RECEIVED.size :])
+                continue
             if packed == _MISSED:
                 yield Missed()
                 continue
@@ -159,10 +164,6 @@ class LinkEnd:
             source, rest = endpoint.unpack(packed[1:_ENDPOINT]), packed[_ENDPOINT:]
             if packed[:1] == _HANDSHAKE:
                 yield Handshake(rest, source)
-            elif packed[:1] == _CONTROL:
-                if len(rest) > _RECEIVED.size:
-                    index, counter, size = _RECEIVED.unpack_from(rest)
-                    yield Received(index, counter, size, rest[_RECEIVED.size :], source)
             elif len(rest) == _INDEX_AND_NEWEST.size:
                 index, newest = _INDEX_AND_NEWEST.unpack(rest)
                 yield Proved(index, source, newest)
@@ -214,9 +215,9 @@ class WorkerEnd:
         """Pass a datagram of the handshake on; False when the channel is full."""
         return self._send(_HANDSHAKE + endpoint.pack(source) + datagram)
 
-    def control(self, index: int, counter: int, size: int, text: bytes, source: Endpoint) -> bool:
+    def control(self, index: int, counter: int, size: int, text: bytes) -> bool:
         """Pass on the text of a control datagram of `size` bytes; False when the channel is full."""
-        return self._send(_CONTROL + endpoint.pack(source) + _RECEIVED.pack(index, counter, size) + text[:MOST])
+        return self._send(_CONTROL + _RECEIVED.pack(index, counter, size) + text[:MOST])
 
     def too_long(self, size: int) -> bool:
         """Tell that a datagram of `size` bytes is too long for the way out; False when the channel is full."""

@@ -72,7 +72,7 @@ def test_it_is_heard_and_a_proof_as_any_datagram_and_the_link_knows_of_the_proof
         proved, told = both.notices()
         assert isinstance(proved, Proved)
         assert isinstance(told, Received)
-        assert (told.index, str(told.source)) == (7, "198.51.100.7:4321")
+        assert (told.index, str(proved.source)) == (7, "198.51.100.7:4321")
         assert both.memory.slots[Slot.PEER_HEARD]
         assert both.peer == "198.51.100.7:4321"
 

@@ -1,12 +1,12 @@
 cdef int LONG, PEER_MTU, HEADERS
 cdef long long AGAIN
-cdef int KINDS
+cdef int KINDS, FEW
 
 
 cdef class Complaints:
     cdef unsigned long long[::1] _slots, _counts
     cdef object _channel
-    cdef long long _told_mtu
+    cdef set _told_mtus
     cdef set _told
     cdef unsigned long long _path
     cdef long long _since

@@ -10,6 +10,7 @@ LONG = Count.LONG
 PEER_MTU = Slot.PEER_MTU
 HEADERS = ETHERNET_HEADER + VLAN_TAGS  # bytes of a frame that do not count for the mtu
 AGAIN = 10**9  # ns until a length is told once more
+FEW = 4  # mtus of the far end that are told of
 KINDS = 64  # lengths that are told in this time at the most
 
 
@@ -19,7 +20,7 @@ class Complaints:
     def __init__(self, memory: Memory, channel: WorkerEnd) -> None:
         self._slots, self._counts = memory.slots, memory.outbound
         self._channel = channel
-        self._told_mtu = 0
+        self._told_mtus: set[int] = set()
         self._told: set[int] = set()  # lengths that the link knows of
         self._path = self._since = 0  # for the path as it was then, and since when
 
@@ -28,18 +29,20 @@ class Complaints:
         longest = self._slots[PEER_MTU] + HEADERS
         if size > longest:
             self._counts[LONG] += count if last > longest else count - 1
-            if self._told_mtu != self._slots[PEER_MTU] and (last > longest or count > 1):
+            if last > longest or count > 1:
                 self._explain(size)
 
     def _explain(self, size: int) -> None:
-        """Say it, once for each mtu of the far end."""
-        self._told_mtu = self._slots[PEER_MTU]
-        log.warning(
-            "frames are longer than the far end's mtu, which may lose them: give both ends the same --mtu",
-            frame=size,
-            mtu=self._slots[Slot.MTU],
-            far_mtu=self._told_mtu,
-        )
+        """Say it, once for each mtu of the far end, of which FEW are believed."""
+        mtu = self._slots[PEER_MTU]
+        if mtu not in self._told_mtus and len(self._told_mtus) < FEW:
+            self._told_mtus.add(mtu)
+            log.warning(
+                "frames are longer than the far end's mtu, which may lose them: give both ends the same --mtu",
+                frame=size,
+                mtu=self._slots[Slot.MTU],
+                far_mtu=mtu,
+            )
 
     def too_long(self, size: int) -> None:
         """Tell the link, not too often."""

@@ -164,7 +164,7 @@ class SecureOpen:
             self._note(session, session.window.next > before, source)
             self._counts[CONTROL] += 1
             counter, text = self._arena.load32le(at + 4), self._arena.take(at + HEADER_LENGTH, min(length, MOST))
-            if text and not self._channel.control(session.index, counter, length + OVERHEAD, text, from_raw(source)):
+            if text and not self._channel.control(session.index, counter, length + OVERHEAD, text):
                 self._counts[NO_BUFFERS] += 1
 
     def _take(self, session: Session, train: Train, length: int) -> int:
@@ -193,14 +193,10 @@ class SecureOpen:
     def _note(self, session: Session, newest: bool, source: bytes) -> None:
         """Note what has been accepted, and tell whoever must know. `newest`: none is newer on this session."""
         counts = self._counts
-        if counts[session.slot] < session.window.next:
-            counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
-        if self._skipped >= MISSED and self._now - self._missed_at >= AGAIN:
-            self._missed_at = self._now
-            self._channel.missed()
-        self._skipped = 0
         counts[session.accepted] += self._accepted
         counts[session.late] += self._late
+        if counts[session.slot] < session.window.next:
+            counts[session.slot] = session.window.next  # before any frame of it is delivered: see above
         if counts[LATEST] < session.until:
             counts[LATEST] = session.until
         self._slots[PEER_HEARD] = self._now
@@ -209,6 +205,10 @@ class SecureOpen:
         elsewhere = newest and source != self._peer.current() and self._is_news(source)
         if elsewhere or self._proofs or not session.proved:
             session.proved = self._channel.proved(session.index, from_raw(source), newest=newest)
+        if self._skipped >= MISSED and self._now - self._missed_at >= AGAIN:
+            self._missed_at = self._now
+            self._channel.missed()
+        self._skipped = 0
 
     def _is_news(self, source: bytes) -> bool:
         """Whether the link is to hear that the peer is there, and not where it is said to be."""

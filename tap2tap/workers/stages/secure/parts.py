@@ -70,8 +70,8 @@ class Parts:
             return False
         frame = self._find(session, first)
         if newest - first >= PATIENCE:
-            counts[INCOMPLETE] += 1
             if frame is not None:
+                counts[INCOMPLETE] += 1
                 frame.end()
             return False
         if frame is None:
@@ -125,9 +125,9 @@ class Parts:
             if frame.age < chosen.age:
                 chosen = frame
         if chosen.left:
-            self._counts[INCOMPLETE] += 1
             if chosen.session == session and first < chosen.first:
                 return None
+            self._counts[INCOMPLETE] += 1
         self._begun += 1
         chosen.session, chosen.first, chosen.age = session, first, self._begun
         chosen.came, chosen.vouched = 0, True
