@@ -66,7 +66,6 @@ class Driver:
         self._traffic = Sampler(memory, self._workers)
         self._rekeys = memory.slots[Slot.REKEYS]  # of our predecessors
         self._look_at = FOREVER  # when a look at the traffic is wanted besides
-        self._proving = 0  # the index of the session that has just been proved
 
     def start(self) -> None:
         """Begin, or go on where a killed predecessor was, with a handshake if it is known where the peer is."""
@@ -95,7 +94,6 @@ class Driver:
                 case TooLong(size) if role is Role.OUTBOUND:
                     self._do(self._link.too_long(now, size))
                 case Proved(index, source, newest) if role is Role.INBOUND:
-                    self._proving = index
                     self._do(self._link.proved(now, index, source, newest=newest))
                 case Handshake(datagram, source) if role is Role.INBOUND:
                     self._do(self._link.received(now, datagram, source))
@@ -144,7 +142,7 @@ class Driver:
             case actions.CloseReceive(index):
                 self._workers.close(index)
             case actions.UseForSending():
-                self._workers.use(action, self._proving)  # what is proved is used
+                self._workers.use(action)
             case actions.StopSending():
                 self._workers.stop()
             case actions.SendKeepalive():

@@ -41,5 +41,5 @@ class Sampler:
             next_counter=self._workers.next_counter,
             in_trains=outbound[Private.IN_TRAINS],
             bytes=outbound[Count.BYTES] + inbound[Count.BYTES],
-            received=self._workers.received,
+            received=self._workers.received(),
         )

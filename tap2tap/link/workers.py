@@ -32,7 +32,8 @@ class Workers:
         self._expect: deque[Order] = deque(maxlen=WAITING)  # our last initiations
         self._receive: dict[int, Order] = {}  # open sessions by index
         self._send: Order | None = None
-        self._paired = 0  # the index that we receive by on the session that is sent on
+        self._looked: dict[int, int] = {}  # by the index of an open session: its next counter at the last look
+        self._arriving = 0  # the index of the one on which something came last
 
     def connect(self, role: Role, channel: socket.socket) -> None:
         """Take the channel to a new life of a worker, and tell that what holds."""
@@ -80,15 +81,15 @@ class Workers:
         """Have a session forgotten."""
         if order := self._receive.pop(index, None):
             self._slots[Role.INBOUND].give_back(order.slot)
+            self._looked.pop(index, None)
             self.order(Role.INBOUND, Order(Task.CLOSE, index=index))
 
-    def use(self, action: UseForSending, paired: int) -> None:
-        """Have a session sealed with; `paired` is the index that we receive by on the same one."""
+    def use(self, action: UseForSending) -> None:
+        """Have a session sealed with."""
         end = int(action.until * 1e9)
         slot = self._slots[Role.OUTBOUND].take(end, CONTROL_COUNTERS)
         self._let_go()
         self._send = Order(Task.USE, action.cipher, action.index, slot, end, parts=action.parts, data=action.key)
-        self._paired = paired
         self.order(Role.OUTBOUND, self._send)
 
     def stop(self) -> None:
@@ -110,12 +111,19 @@ class Workers:
         """The one that the outbound worker takes next, as it has published it; 0 when there is nothing to seal with."""
         return self._groups[Role.OUTBOUND][Private.SESSION + self._send.slot] if self._send else 0
 
-    @property
     def received(self) -> Received | None:
-        """What came in on the session that is sent on, from CONTROL_COUNTERS on."""
-        order = self._receive.get(self._paired) if self._send else None
-        if order is None:
-            return None
+        """Look at what came in, from CONTROL_COUNTERS on: on the session on which something came since the last look.
+
+        That is the latest if there are several, and the one of before if there is none. The worker writes one number
+        after the other, so they may be of two moments: they are cut down to what can be.
+        """
         group = self._groups[Role.INBOUND]
-        kinds = (Private.SESSION, Private.ACCEPTED, Private.LATE)
-        return Received(order.index, *(group[kind + order.slot] for kind in kinds))
+        for index, order in self._receive.items():
+            next_counter = group[Private.SESSION + order.slot]
+            if next_counter > self._looked.get(index, CONTROL_COUNTERS):
+                self._looked[index], self._arriving = next_counter, index
+        if self._arriving not in self._receive:
+            return None
+        slot, next_counter = self._receive[self._arriving].slot, self._looked[self._arriving]
+        accepted = min(group[Private.ACCEPTED + slot], next_counter - CONTROL_COUNTERS)
+        return Received(self._arriving, next_counter, accepted, min(group[Private.LATE + slot], accepted))

@@ -43,7 +43,7 @@ class Side:
         with self.life(Role.INBOUND) as inbound, self.life(Role.OUTBOUND) as outbound:
             self.workers.open(OpenReceive(index, AES, bytes(32), until=UNTIL))
             if use:
-                self.workers.use(UseForSending(index + 1, AES, bytes(32), until=UNTIL, parts=True), index)
+                self.workers.use(UseForSending(index + 1, AES, bytes(32), until=UNTIL, parts=True))
             (opened,) = [each for each in inbound.orders() if each.task is Task.OPEN and each.index == index]
             used = [each for each in outbound.orders() if each.task is Task.USE]
         return opened.slot, used[-1].slot if used else -1
@@ -52,7 +52,7 @@ class Side:
 def test_a_successor_is_told_what_lives_as_resumed_and_nothing_that_was_for_the_moment() -> None:
     side = Side()
     with side.life(Role.OUTBOUND) as first:
-        side.workers.use(UseForSending(7, AES, bytes(32), until=UNTIL, parts=True), 5)
+        side.workers.use(UseForSending(7, AES, bytes(32), until=UNTIL, parts=True))
         side.workers.order(Role.OUTBOUND, Order(Task.CONTROL, size=1472, data=b"\1\0\0\0"))
         tasks = [order.task for order in first.orders()]
     assert tasks == [Task.ALL, Task.USE, Task.CONTROL]
@@ -69,29 +69,58 @@ def test_a_successor_is_told_what_lives_as_resumed_and_nothing_that_was_for_the_
     assert told[3].resumed
 
 
-def test_what_came_in_is_that_of_the_session_that_is_sent_on_and_begins_at_nothing() -> None:
+def write(side: Side, slot: int, next_counter: int, accepted: int, late: int) -> None:
+    """What an inbound worker counts."""
+    inbound = side.memory.inbound
+    for kind, count in zip(
+        (Private.SESSION, Private.ACCEPTED, Private.LATE), (next_counter, accepted, late), strict=True
+    ):
+        inbound[kind + slot] = count
+
+
+def test_what_came_in_is_that_of_the_session_on_which_something_came_last() -> None:
+    """Whatever is sent on: when both ends have called at once, that may be another one."""
     side = Side()
-    assert side.workers.received is None
+    for slot in range(memory.SESSIONS):  # of who had the slots before
+        write(side, slot, 99, 99, 99)
+    one, _ = side.open(5)
+    other, _ = side.open(9, use=False)
+    assert side.workers.received() is None
+    write(side, one, CONTROL_COUNTERS, 0, 0)  # a proof
+    assert side.workers.received() is None
+    write(side, other, 40, 12, 3)
+    for _ in range(2):
+        assert side.workers.received() == Received(9, 40, 12, 3)
+    write(side, one, 30, 12, 3)
+    assert side.workers.received() == Received(5, 30, 12, 3)
+    write(side, one, 31, 13, 3)
+    write(side, other, 41, 13, 3)
+    assert side.workers.received() == Received(9, 41, 13, 3)
+    side.workers.stop()
+    write(side, one, 32, 14, 3)
+    assert side.workers.received() == Received(5, 32, 14, 3)
+    side.workers.close(5)
+    assert side.workers.received() is None
+    write(side, other, 42, 14, 3)
+    assert side.workers.received() == Received(9, 42, 14, 3)
+
+
+def test_numbers_of_two_moments_are_cut_down_to_what_can_be() -> None:
+    side = Side()
+    slot, _ = side.open(5)
+    write(side, slot, 20, 7, 9)  # that the next counter is 23 is not written yet
+    assert side.workers.received() == Received(5, 20, 4, 4)
+
+
+def test_what_is_sent_next_is_what_the_worker_has_published() -> None:
+    side = Side()
     assert side.workers.next_counter == 0
-    inbound, outbound = side.memory.inbound, side.memory.outbound
-    for kind in (Private.SESSION, Private.ACCEPTED, Private.LATE):  # of who had the slots before
-        inbound[kind : kind + memory.SESSIONS] = memoryview(bytearray(b"\xff" * 8 * memory.SESSIONS)).cast("Q")
-    slot, sending = side.open(5)
-    assert side.workers.received == Received(5, 0, 0, 0)
+    _, sending = side.open(5)
     assert side.workers.next_counter == CONTROL_COUNTERS
-    other, _ = side.open(9, use=False)  # of a handshake that is not proved
-    inbound[Private.SESSION + other] = 99
-    inbound[Private.SESSION + slot], inbound[Private.ACCEPTED + slot], inbound[Private.LATE + slot] = 30, 12, 3
-    outbound[Private.SESSION + sending] = 77
-    assert side.workers.received == Received(5, 30, 12, 3)
+    side.memory.outbound[Private.SESSION + sending] = 77
     assert side.workers.next_counter == 77
     side.workers.stop()
-    assert side.workers.received is None
     assert side.workers.next_counter == 0
-    slot, _ = side.open(11)
-    assert side.workers.received == Received(11, 0, 0, 0)
-    side.workers.close(11)
-    assert side.workers.received is None
 
 
 SENT, KEPT, CONTROLLED = Count.DATAGRAMS, Count.KEEPALIVES, Count.CONTROL

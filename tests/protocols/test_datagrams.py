@@ -20,7 +20,7 @@ TOKEN = bytes(range(1, 9))
 MESSAGES: list[tuple[str, Message]] = [
     ("probe", Probe()),
     ("answer", Answer(1472, 70000)),
-    ("report", Report(100015, 99000, 12, 123456789, 987654321, 4242)),
+    ("report", Report(0x030201, 100015, 99000, 12, 123456789, 987654321, 4242)),
     ("goodbye", Goodbye()),
     ("path check", PathCheck(TOKEN)),
     ("path answer", PathAnswer(TOKEN)),

@@ -223,6 +223,7 @@ def test_reports_of_both_are_understood() -> None:
     pair = joined()
     session = pair.end.current
     assert session
+    (mine,) = [index.to_bytes(3, "little") for index, each in pair.end.sessions.items() if each is session]
     pair.end.told.clear()
 
     def exchange() -> None:
@@ -235,7 +236,7 @@ def test_reports_of_both_are_understood() -> None:
         newest = max(session.seen)
         counts = (newest, (newest - 15) // 2, 0, 77)
         stamp = next((int.from_bytes(text[16:20], "little") for text in reversed(pair.end.told) if text[0] == 3), 0)
-        pair.end.tell(bytes([3, 0, 0, 0]) + b"".join(each.to_bytes(4, "little") for each in (*counts, stamp, 1000)))
+        pair.end.tell(b"\3" + mine + b"".join(each.to_bytes(4, "little") for each in (*counts, stamp, 1000)))
 
     pair.network.every(0.1, 10, exchange)
     pair.network.after(3, report)
@@ -244,6 +245,7 @@ def test_reports_of_both_are_understood() -> None:
     reports = [text for text in pair.end.told if text[0] == 3]
     assert 5 <= len(reports) <= 10
     assert all(len(text) == 28 for text in reports)
+    assert {text[1:4] for text in reports} == {session.index.to_bytes(3, "little")}
     newest, accepted, late, _, echo, _ = (int.from_bytes(reports[-1][at : at + 4], "little") for at in range(4, 28, 4))
     assert late == 0
     assert newest - 15 == accepted

@@ -7,6 +7,7 @@ import pytest
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import PeerDown, PeerUp, Remember
 from tap2tap.protocols.secure.limits import CALLS_BACK, GOODBYE_WAIT
+from tests.support.datagrams import take_apart
 from tests.support.simulated import ELSEWHERE, HOME, VPS
 from tests.support.simulated_cable import Cable, both, times
 from tests.support.simulated_network import DELAY
@@ -101,6 +102,36 @@ def test_a_goodbye_that_was_held_back_does_no_harm(who: str) -> None:
     assert cable.works()
     assert len(other.actions(PeerUp)) == ups
     assert not other.actions(PeerDown)
+
+
+def test_who_comes_back_after_a_goodbye_is_written_down_at_once() -> None:
+    cable = Cable()
+    cable.network.run(5)
+    assert cable.vps.remembered == HOME
+    cable.home.leave()
+    cable.network.run(0.3)
+    assert cable.vps.remembered is None
+    cable.home.restart()
+    cable.network.run(1)
+    assert cable.vps.remembered == HOME
+
+
+def test_all_goodbyes_but_the_second_of_the_current_session_go_out_first() -> None:
+    """So that one pause is enough, however many sessions there are."""
+    cable = Cable(**both())
+    cable.network.run(0.2)
+    current = cable.home.outbound
+    assert current
+    cable.home.leave()
+    done = len(cable.network.wire)
+    cable.network.run(0.01)
+    at_once = [take_apart(datagram)[1] for datagram, source, _ in cable.network.wire[done:] if source == HOME]
+    assert at_once[0] == current.index
+    assert len(at_once) >= 2
+    assert current.index not in at_once[1:]
+    cable.network.run(0.2)
+    last, _, _ = cable.network.wire[-1]
+    assert take_apart(last)[1] == current.index
 
 
 def test_nobody_else_can_say_goodbye() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure import path_check, wire
 from tap2tap.protocols.secure.actions import PathMtu, PeerAt, PeerMoved, Remember
-from tap2tap.protocols.secure.limits import CHECK_DELAYS, CONTROL_COUNTERS, MOVE_LIMIT, REFUSED
+from tap2tap.protocols.secure.limits import CHECK_DELAYS, CONTROL_COUNTERS, MOVE_LIMIT, MOVE_WINDOW, REFUSED
 from tap2tap.protocols.secure.path_check import PathChecker
 from tests.support.datagrams import take_apart
 from tests.support.simulated import ELSEWHERE, HOME, VPS, at
@@ -59,6 +59,20 @@ def test_a_forged_source_gets_256_kib_at_most(often: bool, home_speaks: bool) ->
     assert cable.vps.peer == cable.vps.link.status().endpoint == HOME
     assert cable.vps.actions(PathMtu) == known  # it says nothing about the path that is known
     assert not [action for _, action in cable.vps.actions(Remember) if action == Remember(VICTIM)]
+
+
+def test_what_the_kernel_says_of_the_way_to_a_forged_source_is_no_word_about_the_path() -> None:
+    cable = Cable()
+    cable.network.run(5)
+    known = cable.vps.actions(PathMtu)
+    cable.network.policy = forging(lambda: not cable.vps.actions(PeerMoved))
+    cable.home.send_frame()
+    cable.network.run(DELAY)
+    assert cable.vps.peer == VICTIM
+    cable.vps.act(cable.vps.link.too_long(cable.network.now, 1472))
+    cable.network.run(6)
+    assert cable.vps.peer == HOME
+    assert cable.vps.actions(PathMtu) == known
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
@@ -119,6 +133,24 @@ def test_when_all_tries_are_lost_frames_go_to_the_last_place_that_answered_and_f
     assert cable.works()
 
 
+def test_a_new_session_from_an_address_that_did_not_answer_is_followed_at_once() -> None:
+    cable = Cable()
+    cable.network.run(70)
+    calm = cable.network.policy
+    cable.network.policy = lambda datagram, source, destination: (
+        [] if destination == ELSEWHERE and datagram[0] == wire.TYPE_CONTROL else calm(datagram, source, destination)
+    )
+    cable.home.address = ELSEWHERE
+    cable.home.send_frame()
+    cable.network.run(sum(CHECK_DELAYS) + 0.1)
+    assert cable.vps.peer == HOME
+    cable.network.policy = calm
+    cable.home.restart()
+    cable.network.run(0.2)
+    assert cable.vps.peer == cable.vps.link.status().endpoint == ELSEWHERE
+    assert cable.works()
+
+
 def test_a_peer_without_control_datagrams_is_followed_unasked() -> None:
     checker = PathChecker(lambda count: bytes(count))
     for number, where in enumerate((HOME, ELSEWHERE, HOME)):
@@ -157,8 +189,10 @@ def test_where_the_peer_is_is_written_down_seldom(monkeypatch: pytest.MonkeyPatc
     assert cable.vps.remembered == cable.home.address
 
 
-@given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 12)), max_size=80))
-def test_all_unanswered_places_together_get_no_more_than_the_limit_in_a_while(moves: list[tuple[float, int]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 12), st.booleans()), max_size=80))
+def test_all_unanswered_places_together_get_no_more_than_the_limit_in_a_while(
+    moves: list[tuple[float, int, bool]],
+) -> None:
     """Place 0 is the one that answered. Whatever the order, any 20 seconds from a first grant have one budget."""
     checker, now = PathChecker(lambda count: b"t" * count), 0.0
     granted: list[tuple[float, int]] = []
@@ -168,14 +202,16 @@ def test_all_unanswered_places_together_get_no_more_than_the_limit_in_a_while(mo
 
     take(checker.follow(now, at("192.0.2.1", 1), None, can_ask=True))
     take(checker.answered(now, b"t" * 8))
-    for pause, place in moves:
+    for pause, place, new_session in moves:
         now += pause
         where = at("192.0.2.1", 1 + place)
         take(checker.tick(now, None, can_ask=True))
+        if new_session:
+            checker.pardon(where)
         if not checker.refuses(now, where, None):
             take(checker.follow(now, where, None, can_ask=True))
     while granted:
         begin = granted[0][0]
-        window = [limit for when, limit in granted if when < begin + REFUSED]
+        window = [limit for when, limit in granted if when < begin + MOVE_WINDOW]
         assert sum(window) < MOVE_LIMIT
         granted = granted[len(window) :]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.protocols.secure.actions import PathMtu, SendControl, SendTrains
+from tap2tap.protocols.secure.actions import PathMtu, PeerUp, SendControl, SendTrains
 from tap2tap.protocols.secure.control import Kind
 from tap2tap.protocols.secure.segmentation import VANISH
 from tests.support.simulated import HOME, Host, at
-from tests.support.simulated_cable import Cable, notes
+from tests.support.simulated_cable import Cable, both, notes
 from tests.support.simulated_network import Fate
 
 FULL = 1440  # bytes of a frame, which fits one datagram on a path of 1500
@@ -101,6 +101,49 @@ def test_over_ipv6_it_is_20_bytes_less() -> None:
     cable.network.policy = Path(1492)
     cable.network.run(5)
     assert [host.payload for host in cable.hosts] == [1444, 1444]
+
+
+@pytest.mark.parametrize("mtu", [1000, 576])
+def test_a_path_below_1280_is_found_over_ipv4(mtu: int) -> None:
+    cable = cable_over(Path(mtu))
+    cable.network.run(60)
+    for host in cable.hosts:
+        assert told(host) == [mtu - 28]
+        assert host.payload == mtu - 28
+
+
+def test_what_was_found_is_told_when_the_peer_is_up() -> None:
+    """A search for what such a small tap needs ends at once."""
+    cable = Cable(home={"mtu": 500}, vps={"mtu": 500})
+    cable.network.run(1)
+    for host in cable.hosts:
+        said = [type(action) for _, action in host.log if isinstance(action, PathMtu | PeerUp)]
+        assert said[0] is PeerUp
+        assert len(told(host)) == 1
+
+
+@pytest.mark.parametrize("seconds", [30, 150])
+def test_ends_that_called_at_once_report_to_each_other(seconds: int) -> None:
+    """Each sends on a session of its own, so what a report is about is another one than what it travels on."""
+    path = Path(1500)
+    cable = Cable(**both())
+    cable.network.policy = path
+    cable.network.run(5)
+    one, other = (host.link._sessions.current for host in cable.hosts)
+    assert one
+    assert other
+    assert one.peer_index != other.index
+    probes = [len(controls(host, Kind.PROBE)) for host in cable.hosts]
+    bulk(cable, path, seconds)
+    for host, before in zip(cable.hosts, probes, strict=True):
+        assert len(controls(host, Kind.REPORT)) > seconds / 2
+        assert not host.actions(SendTrains)
+        assert len(controls(host, Kind.PROBE)) - before < 12  # of two searches; a check every 2 s takes more
+        status = host.link.status()
+        assert status.round_trip == pytest.approx(0.02, abs=0.001)
+        assert status.jitter < 0.001
+        assert status.loss_out == 0
+        assert status.loss_in < 0.01  # probes that were too long
 
 
 def test_a_rekey_does_not_search_anew_and_probes_go_on_after_it() -> None:

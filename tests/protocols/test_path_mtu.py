@@ -52,6 +52,16 @@ def test_any_path_is_found_to_the_byte(mtu: int, version: int, delay: float, mos
     assert rising == sorted(rising)
 
 
+@given(st.integers(BASE_MTU, 1500), delays)
+def test_the_probes_that_do_not_arrive_are_counted_exactly(mtu: int, delay: float) -> None:
+    """However late the answers come: after one about a longer probe, or after the size was raised."""
+    path = ProbedPath(mtu, delay=delay)
+    path.begin()
+    assert path.run(60, lambda: bool(path.told()))
+    path.run(2)
+    assert path.search.overlong == sum(size > path.right for _, size in path.sent)
+
+
 def test_what_the_tap_never_needs_is_not_looked_for() -> None:
     path = searched(9000)
     assert path.told() == [path.most]

@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap.protocols.secure.actions import SendTrains
-from tap2tap.protocols.secure.limits import EXPERIMENT_INTERVAL, TRAINS_PAUSE, TRAINS_PAUSE_MOST
+from tap2tap.protocols.secure.exchange import Exchange
+from tap2tap.protocols.secure.handshake import SessionKeys
+from tap2tap.protocols.secure.limits import EXPERIMENT_INTERVAL, TRAINS_PAUSE, TRAINS_PAUSE_MOST, Timers
+from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.reports import Interval
 from tap2tap.protocols.secure.segmentation import Segmentation
+from tap2tap.protocols.secure.sessions import Session
+from tap2tap.protocols.secure.wire import Cipher
 from tests.support.simulated_trains import Flow, vanishing
 
 ALL_PASS = vanishing(99)
@@ -155,13 +160,15 @@ def test_what_was_on_its_way_in_trains_is_left_out_of_the_experiment() -> None:
     assert not watch.on
 
 
-def test_silence_alone_leads_to_no_word() -> None:
+def test_silence_starts_no_experiment_and_ends_none() -> None:
+    """Nothing that a guess begins could end while there is no report."""
     watch = Segmentation()
-    watch.reported(1, report(16, 100, 100, 100, guessed=True))
-    assert watch.reported(2, report(16, 200, 200, 100, guessed=True)) == [SendTrains(False)]
-    assert not watch.reported(3, report(16, 300, 300, 0, guessed=True))
-    assert not watch.reported(4, report(216, 400, 0, 0))  # it may have been an outage
-    assert watch.reported(20, report(616, 400, 0, 0)) == [SendTrains(True)]
+    for second in range(10):
+        assert not watch.reported(second, report(16, 100 * second, 100 * second, 100, guessed=True))
+    assert not watch.reported(10, report(16, 1000, 60, 100))
+    assert watch.reported(11, report(1016, 1000, 60, 100)) == [SendTrains(False)]
+    assert not watch.reported(12, report(2016, 1000, 1000, 0, guessed=True))
+    assert watch.reported(13, report(2016, 1000, 1000, 0)) == [SendTrains(True)]
 
 
 def test_another_path_is_judged_anew() -> None:
@@ -201,3 +208,20 @@ def test_the_longest_pause_is_bounded() -> None:
                 stopped = now
         counter += 100
     assert max(pauses) == pytest.approx(TRAINS_PAUSE_MOST, abs=5)
+
+
+def test_a_session_without_reports_has_trains() -> None:
+    """On it nobody could find out that they arrive again."""
+    exchange = Exchange(Presence(0, Timers()), None, mtu=1500, random=bytes, timers=Timers())
+    keys = SessionKeys(bytes(32), bytes(32))
+    one, other = (
+        Session(number, number, Cipher.AES_256_GCM, keys, False, 0, float(number), control=number == 1)
+        for number in (1, 2)
+    )
+    exchange.begin(1, one)
+    trains = exchange.measurement.trains
+    for second in (1, 2):
+        trains.reported(second, report(100 * second, 100, 60, 100))
+    assert not trains.on
+    assert exchange.begin(3, other) == [SendTrains(True)]
+    assert not exchange.begin(4, other)

@@ -42,7 +42,7 @@ from tap2tap.protocols.secure.sessions import ROOM
 from tap2tap.protocols.secure.states import SessionState
 from tests.support.datagrams import take_apart
 from tests.support.simulated_network import Network
-from tests.support.simulated_worker import Inbound, Outbound
+from tests.support.simulated_worker import Inbound, Outbound, arriving
 
 MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
 
@@ -109,8 +109,7 @@ class Host:
         )
         self.inbound: dict[int, Inbound] = {}
         self.outbound: Outbound | None = None
-        self.receives: Inbound | None = None  # on the session of `outbound`
-        self.proving = 0  # the index of the session that something came in on last
+        self.receives: Received | None = None  # when it was looked at
         self.gone = self.up = False
         self.peer = self.remote  # where frames go,
         self.sealed, self.limit = 0, 0  # in bytes; no more than the limit, if there is one
@@ -141,8 +140,7 @@ class Host:
                 case CloseReceive(index):
                     del self.inbound[index]
                 case UseForSending():
-                    self.outbound, self.receives = Outbound(action), self.inbound[self.proving]
-                    assert self.receives.proved
+                    self.outbound = Outbound(action)
                 case StopSending():
                     self.outbound = None
                 case SendKeepalive():
@@ -196,7 +194,7 @@ class Host:
                 now if when > before else when for when in (self.last_sent, self.last_frame_sent, self.last_frame_heard)
             )
             self.ticked = now
-        one = self.receives
+        self.receives = arriving(self.inbound, self.receives)
         traffic = Traffic(
             self.last_sent,
             self.last_heard,
@@ -205,7 +203,7 @@ class Host:
             self.outbound.counter if self.outbound else 0,
             in_trains=self.in_trains,
             bytes=self.bytes,
-            received=Received(one.index, one.newest + 1, one.accepted, one.late) if one else None,
+            received=self.receives,
         )
         self.act(self.link.tick(self.network.now, traffic))
         assert self.link.next_deadline() > self.network.now  # or a link process would spin
@@ -238,8 +236,10 @@ class Host:
         """Stop in an orderly way. The workers are gone before the link process says goodbye."""
         counter = self.outbound.counter if self.outbound else 0
         self.gone = True
-        for number, action in enumerate(self.link.goodbye(self.network.now, counter)):
-            self.network.after(0.05 * number, lambda action=action: self.act([action]))  # type: ignore[misc]
+        *at_once, last = [None, *self.link.goodbye(self.network.now, counter)]
+        for pause, action in [*((0.0, each) for each in at_once), (0.05, last)]:
+            if action:
+                self.network.after(pause, lambda action=action: self.act([action]))  # type: ignore[misc]
         assert self.link.next_deadline() == float("inf")
         self.inbound, self.outbound, self.up = {}, None, False
 
@@ -278,7 +278,6 @@ class Host:
         if self.stopped:
             return
         if first or counter < CONTROL_COUNTERS or (newest and source != self.peer):
-            self.proving = index
             self.act(self.link.proved(self.network.now, index, source, newest=newest))
         if kind == wire.TYPE_CONTROL:
             self.provoked = len(datagram)

@@ -5,8 +5,9 @@ import random
 from collections.abc import Callable
 
 from tap2tap.endpoint import HEADERS
+from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import FOREVER, Action, PathMtu, SendControl
-from tap2tap.protocols.secure.control import Answer, Probe, unpack
+from tap2tap.protocols.secure.control import Answer, Probe, pack, unpack
 from tap2tap.protocols.secure.limits import PROBE_BURST, PROBES_PER_SECOND, Timers
 from tap2tap.protocols.secure.path_mtu import SMALLEST, PathMtuSearch
 
@@ -50,6 +51,8 @@ class ProbedPath:
             self.sent.append((self.now, action.size))
             answer = Answer(action.size, self.counter)
             self.counter += 1
+            if action.size < wire.OVERHEAD + len(pack(answer)):
+                continue  # an answer is never longer than what it answers
             if action.size + HEADERS[self.version] <= self.mtu and self.passes() and self.passes():
                 heapq.heappush(self._flight, (self.now + 2 * self.delay, answer))
 

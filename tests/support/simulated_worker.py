@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tap2tap.protocols.secure import wire
-from tap2tap.protocols.secure.actions import OpenReceive, UseForSending
+from tap2tap.protocols.secure.actions import OpenReceive, Received, UseForSending
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.sealing import aead
 
@@ -16,6 +16,7 @@ class Inbound:
         self.aead = aead(action.cipher, action.key)
         self.counters: set[int] = set()  # that were accepted
         self.newest = -1
+        self.looked = CONTROL_COUNTERS - 1  # the newest at the last look
         self.accepted = self.late = 0  # from CONTROL_COUNTERS on
         self.proved = False
         self.unfinished: dict[int, dict[int, bytes]] = {}  # parts of frames: by the counter of the first, by number
@@ -40,6 +41,16 @@ class Inbound:
         frame = b"".join(piece for _, piece in sorted(self.unfinished.pop(counter - number).items()))
         assert len(frame) == length
         return frame
+
+
+def arriving(sessions: dict[int, Inbound], before: Received | None) -> Received | None:
+    """What came in on the session on which something came since the last look, or on the one of before."""
+    index = before.index if before else 0
+    for each in sessions.values():
+        if each.newest > each.looked:
+            index, each.looked = each.index, each.newest
+    one = sessions.get(index)
+    return Received(index, one.newest + 1, one.accepted, one.late) if one else None
 
 
 class Outbound:

@@ -188,7 +188,7 @@ class Traffic:
     next_counter: int = 0  # of the session that is used for sending; the worker itself stops at REJECT_AFTER_MESSAGES
     in_trains: int = 0  # datagrams that went out in trains of several, ever
     bytes: int = 0  # of frames, out and in, ever
-    received: Received | None = None  # on the session that is used for sending
+    received: Received | None = None  # on the session on which frames arrive: the last on which anything did
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Calls:
         lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
         if lost and self._exchange.home is None and not self._presence.up:
             self._presence.forget_endpoint()
-            self._exchange.forget()
+            todo += self._exchange.forget()
             targets = []
         if not targets:
             attempts.end()

@@ -3,8 +3,9 @@
     kind              bytes  from byte 4 on (byte 0 is the kind, byte 1 the reason of a goodbye, the rest zeros)
     1 probe           4      zeros up to the size under test
     2 answer          8      byte 2: bytes of UDP payload that came (2); counter of the probe (4)
-    3 report          28     newest counter (4), accepted from 16 on (4), of these behind the newest when they came (4),
-                             own stamp (4), stamp echoed (4), held for (4)
+    3 report          28     from byte 1 on: index by which its sender receives what it is about (3), newest counter
+                             (4), accepted from 16 on (4), of these behind the newest when they came (4), own stamp (4),
+                             stamp echoed (4), held for (4)
     4 goodbye         4
     5 path check      12     token (8)
     6 path answer     12     token (8)
@@ -21,7 +22,7 @@ LONGEST: Final = 28  # bytes of a text, but for the zeros of a probe
 
 _PLAIN: Final = struct.Struct("<BB2x")  # kind, reason
 _ANSWER: Final = struct.Struct("<BxHI")  # kind, size, counter
-_REPORT: Final = struct.Struct("<B3x6I")
+_REPORT: Final = struct.Struct("<7I")  # kind and index as in a header
 _TOKEN: Final = struct.Struct("<B3x8s")
 
 
@@ -48,8 +49,9 @@ class Answer(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What came in on this session. Counts from CONTROL_COUNTERS on; stamps and `held` in microseconds."""
+    """What came in on a session. Counts from CONTROL_COUNTERS on; stamps and `held` in microseconds."""
 
+    about: int  # the index by which the reporter receives on it
     newest: int  # counter
     accepted: int
     late: int  # of those accepted: came behind a newer one
@@ -87,7 +89,7 @@ def pack(message: Message) -> bytes:
         case Answer():
             return _ANSWER.pack(Kind.ANSWER, *message)
         case Report():
-            return _REPORT.pack(Kind.REPORT, *message)
+            return _REPORT.pack(Kind.REPORT | message.about << 8, *message[1:])
         case Goodbye(reason):
             return _PLAIN.pack(Kind.GOODBYE, reason)
         case PathCheck(token):
@@ -107,7 +109,8 @@ def unpack(text: bytes) -> Message | None:
     if kind == bytes([Kind.ANSWER]) and size >= _ANSWER.size:
         return Answer(*_ANSWER.unpack_from(text)[1:])
     if kind == bytes([Kind.REPORT]) and size >= _REPORT.size:
-        return Report(*_REPORT.unpack_from(text)[1:])
+        front, *numbers = _REPORT.unpack_from(text)
+        return Report(front >> 8, *numbers)
     if kind == bytes([Kind.GOODBYE]) and size >= _PLAIN.size:
         return Goodbye(text[1])
     if kind == bytes([Kind.PATH_CHECK]) and size >= _TOKEN.size:

@@ -45,29 +45,31 @@ class Exchange:
         """When `tick` is needed next."""
         return min(self._checker.due, self.measurement.due) if self._on else FOREVER
 
-    def begin(self, now: float, session: Session) -> None:
+    def begin(self, now: float, session: Session) -> list[Action]:
         """Another session is sent on from now on."""
         self._on = session if session.control else None
-        if self._on:
-            self.measurement.begin(now, session.index)
-        else:
-            self.measurement.end()
+        if self._on is None:
+            return self.measurement.end()
+        self.measurement.begin(now, session.index)
+        return []
 
-    def locate(self, now: float, endpoint: Endpoint) -> list[Action]:
-        """The peer's newest datagram came from here."""
+    def locate(self, now: float, endpoint: Endpoint, *, new_session: bool) -> list[Action]:
+        """The peer's newest datagram came from here; `new_session`: and is the first on its session."""
+        if new_session:
+            self._checker.pardon(endpoint)
         if self._checker.refuses(now, endpoint, self.home):
             return []
         todo = self._checker.follow(now, endpoint, self.home, can_ask=self._on is not None)
-        return todo + self._presence.locate(endpoint) + self._lead(now)
+        return todo + self._presence.locate(endpoint)
 
     def check_again(self, now: float) -> list[Action]:
         """A new session is a time to ask an address that has not answered yet, or long ago."""
         here = self._checker.endpoint
         if here is None:
             return []
-        return self._checker.follow(now, here, self.home, can_ask=self._on is not None) + self._lead(now)
+        return self._checker.follow(now, here, self.home, can_ask=self._on is not None)
 
-    def hear(self, now: float, session: Session, received: Received) -> list[Action]:
+    def hear(self, now: float, received: Received) -> list[Action]:
         """Take a control datagram that came on a session which is proved and has them."""
         match unpack(received.text):
             case Probe():
@@ -78,33 +80,43 @@ class Exchange:
                 return self.measurement.answered(now, answer)
             case PathAnswer(token):
                 todo = self._checker.answered(now, token)
-                return todo + (self._presence.locate(here) if (here := self.endpoint) else []) + self._lead(now)
-            case Report() as report if session is self._on:
+                return todo + (self._presence.locate(here) if (here := self.endpoint) else []) + self.lead(now)
+            case Report() as report if self._on and report.about == self._on.peer_index:
                 self.measurement.reported(now, report)
         return []
 
     def tick(self, now: float, traffic: Traffic, current: Session | None) -> list[Action]:
         """Look at the clock and at what the workers did; `current` is the session that is sent on."""
+        todo: list[Action] = []
         if current is not self._on:
             self._on = None
-            self.measurement.end()
+            todo += self.measurement.end()
         before = self._checker.endpoint
-        todo = self._checker.tick(now, self.home, can_ask=self._on is not None)
+        todo += self._checker.tick(now, self.home, can_ask=self._on is not None)
         after = self._checker.endpoint
         if after is not None and after != before:
-            todo += self._presence.fall_back(after) + self._lead(now)
+            todo += self._presence.fall_back(after)
+        todo += self.lead(now)
         return todo + self.measurement.tick(now, traffic, certain=not self._checker.limited)
 
-    def forget(self) -> None:
+    def too_long(self, now: float, size: int) -> list[Action]:
+        """The kernel did not send so much to where frames go, which may not be where the known path leads."""
+        return [] if self._checker.limited else self.measurement.too_long(now, size)
+
+    def forget(self) -> list[Action]:
         """Nobody knows where the peer is."""
         self._on = None
         self._checker.forget()
-        self.measurement.forget()
+        return self.measurement.forget()
 
-    def _lead(self, now: float) -> list[Action]:
-        """Measure the path to where frames go, once it is certain that they are wanted there."""
+    def lead(self, now: float) -> list[Action]:
+        """Measure the path to where frames go, once the peer is up and it is certain that they are wanted there."""
         here = self._checker.endpoint
-        return [] if here is None or self._checker.limited else self.measurement.lead_to(now, here)
+        return (
+            []
+            if here is None or self._checker.limited or not self._presence.up
+            else self.measurement.lead_to(now, here)
+        )
 
     def _answer(self, now: float, answer: Answer | PathAnswer, size: int) -> list[Action]:
         text = pack(answer)

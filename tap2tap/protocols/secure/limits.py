@@ -90,10 +90,11 @@ EXPERIMENT_INTERVAL: Final = 60.0  # after an experiment that found nothing
 
 # 3.7 Moves and path checks
 
-MOVE_LIMIT: Final = 256 << 10  # bytes to addresses that have not answered, while REFUSED lasts
+MOVE_LIMIT: Final = 256 << 10  # bytes to addresses that have not answered, in
+MOVE_WINDOW: Final = 20.0  # from the first of them on
 LEAST_ALLOWANCE: Final = 1 << 10  # bytes: an address that would get less is not followed
 CHECK_DELAYS: Final = (0.5, 0.5, 1.0)  # from one try of a path check to the next, and to the end
-REFUSED: Final = 20.0  # an address that did not answer is not followed for so long
+REFUSED: Final = 5.0  # an address that did not answer is not followed for so long
 CHECK_AGAIN: Final = 86_400.0  # an address that has answered is checked again, by the first session after so long
 
 # 3.8 Goodbye

@@ -169,14 +169,15 @@ class Link:
                 self._todo += self._sessions.prove(session)
             settled = first and session is self._sessions.current
             if settled:
-                self._exchange.begin(now, session)
+                self._todo += self._exchange.begin(now, session)
             if moves:
-                self._todo += self._exchange.locate(now, source)
+                self._todo += self._exchange.locate(now, source, new_session=first)
             if settled:
                 self._last_handshake = now
                 self._calls.answered()
                 self._todo += self._presence.settle(now, session.peer_keepalive)
                 self._todo += self._exchange.check_again(now)
+            self._todo += self._exchange.lead(now)
         return self._done()
 
     def control(self, now: float, received: Received) -> list[Action]:
@@ -186,15 +187,15 @@ class Link:
             if isinstance(unpack(received.text), Goodbye):
                 self._leave(now, session)
             else:
-                self._todo += self._exchange.hear(now, session, received)
+                self._todo += self._exchange.hear(now, received)
         return self._done()
 
     def too_long(self, now: float, size: int) -> list[Action]:
         """The kernel did not send a datagram of `size` bytes to the peer: it is longer than the way out allows."""
-        return self._exchange.measurement.too_long(now, size)
+        return self._exchange.too_long(now, size)
 
     def goodbye(self, now: float, next_counter: int) -> list[Action]:
-        """Say that this is the end: send these with pauses. After that the link knows nothing any more.
+        """Say that this is the end: send these, the last one after a pause. The link knows nothing any more then.
 
         `next_counter` is the first that the outbound worker, which is dead, has not used; it is the link's now.
         """
@@ -262,7 +263,7 @@ class Link:
         """The peer has said goodbye on this session, which may be an old one of a peer that lives again."""
         self._todo += self._sessions.leave(session)
         if not any(one.proved for one in self._sessions):
-            self._exchange.forget()
+            self._todo += self._exchange.forget()
             self._calls.left(now)
             self._todo += [*self._presence.leave(now), Remember(None)]
 

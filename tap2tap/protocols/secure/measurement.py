@@ -44,15 +44,16 @@ class Measurement:
         self._bytes, self._busy = 0, False  # frames went or came since the last look but one
 
     def begin(self, now: float, index: int) -> None:
-        """Another session is sent on; what comes on it has this index."""
+        """Another session is sent on, on which we receive by this index."""
         self._running, self._report, self._next_counter = True, None, 0
         self.reports.begin(now, index)
         self.path_mtu.rekeyed()
         self.trains.rekeyed()
 
-    def end(self) -> None:
-        """There is no session any more on which anything could be measured."""
+    def end(self) -> list[Action]:
+        """There is no session any more on which anything could be measured, nor whether trains arrive again."""
         self._running, self._report = False, None
+        return self.trains.path_changed()
 
     def lead_to(self, now: float, endpoint: Endpoint) -> list[Action]:
         """The path leads here, and whoever is here has answered, or is at the first place of all."""
@@ -62,17 +63,17 @@ class Measurement:
         begin = self.path_mtu.begin(now, version=endpoint.address.version, most=self._most, counter=self._next_counter)
         return begin + self.trains.path_changed()
 
-    def forget(self) -> None:
+    def forget(self) -> list[Action]:
         """Nobody knows where the peer is: the next path is another one."""
         self._at = None
-        self.end()
+        return self.end()
 
     def answered(self, now: float, answer: Answer) -> list[Action]:
         """A probe was answered."""
         return self._fallen(self.path_mtu.payload, self.path_mtu.answered(now, answer)) if self._running else []
 
     def reported(self, now: float, report: Report) -> None:
-        """A report came on the session that is sent on; of several that wait for `tick` the last is enough."""
+        """A report came about the session that is sent on; of several that wait for `tick` the last is enough."""
         if self._running:
             self._report = now, report
 

@@ -15,6 +15,7 @@ from tap2tap.protocols.secure.limits import (
     CHECK_DELAYS,
     LEAST_ALLOWANCE,
     MOVE_LIMIT,
+    MOVE_WINDOW,
     REFUSED,
     REMEMBER_INTERVAL,
 )
@@ -63,6 +64,10 @@ class PathChecker:
             return True
         exhausted = now < self._allowance_until and self._allowance < 2 * LEAST_ALLOWANCE
         return exhausted and endpoint != self.endpoint and self._last_good(home) not in (None, endpoint)
+
+    def pardon(self, endpoint: Endpoint) -> None:
+        """A new session was proved from here, which is more than a datagram with another source."""
+        self._refused.pop(endpoint, None)
 
     def follow(self, now: float, endpoint: Endpoint, home: Endpoint | None, *, can_ask: bool) -> list[Action]:
         """The peer is here: because it moved, or because a new session begins here, which is a time to check again."""
@@ -114,7 +119,7 @@ class PathChecker:
         self.endpoint = self._checked = self._token = None
         self.limited = False
         self._checked_at, self._try_at = NEVER, FOREVER
-        self._remembered = None
+        self._remembered, self._remember_at = None, NEVER
 
     @property
     def due(self) -> float:
@@ -134,7 +139,7 @@ class PathChecker:
     def _allow(self, now: float) -> int:
         """Return the half of what is left: all addresses together get no more than MOVE_LIMIT in a while."""
         if now >= self._allowance_until:
-            self._allowance, self._allowance_until = MOVE_LIMIT, now + REFUSED
+            self._allowance, self._allowance_until = MOVE_LIMIT, now + MOVE_WINDOW
         self._allowance //= 2
         return self._allowance
 

@@ -28,7 +28,7 @@ from tap2tap.protocols.secure.limits import (
 from tap2tap.protocols.secure.wire import OVERHEAD
 
 LONGEST = 0xFFFF - HEADERS[4]  # UDP payload
-SMALLEST = OVERHEAD + len(pack(Probe()))
+SMALLEST = OVERHEAD + len(pack(Answer(0, 0)))  # as no answer is longer than its probe
 _SPACING = 1 / PROBES_PER_SECOND
 _GUARD_LENGTHS = 8  # then they repeat
 
@@ -42,7 +42,8 @@ class PathMtuSearch:
 
     def __init__(self, timers: Timers) -> None:
         self.payload = 0
-        self.overlong = 0  # probes that were sent to see whether they are too long, and not answered, ever
+        self.overlong = 0  # probes that were sent to see whether they are too long, and not answered, ever,
+        self._overlong: dict[int, int] = {}  # and how many of each size
         self._timers = timers
         self._version, self._most, self._floor, self._counter = 4, 0, 0, 0
         self._told = 0  # what people know
@@ -95,6 +96,9 @@ class PathMtuSearch:
     def answered(self, now: float, answer: Answer) -> list[Action]:
         """Take an answer; one about a size that was not asked for, or from before the peer moved, says nothing."""
         size = answer.size
+        if self._overlong.get(size):
+            self._overlong[size] -= 1
+            self.overlong -= 1
         if not self._searching or answer.counter < self._counter or size not in self._sent:
             return []
         self._proven = self._proven or size >= self._low
@@ -102,7 +106,6 @@ class PathMtuSearch:
         if size > self._low and self._target in (0, size):
             self._low = size
             self._failed.difference_update([failed for failed in self._failed if failed <= size])
-        self.overlong -= size > self.payload
         before = self._sent[size]
         tried = [each for each, tries in self._tries.items() if tries >= PROBE_TRIES and each > self._low]
         self._failed.update(each for each in tried if self._sent[each] < before and size < each)
@@ -231,7 +234,9 @@ class PathMtuSearch:
     def _probe(self, now: float, size: int) -> SendControl:
         self._next_token = max(self._next_token, now - _SPACING * (PROBE_BURST - 1)) + _SPACING
         self._last_sent = self._sent[size] = now
-        self.overlong += size > self.payload
+        if size > self.payload:
+            self._overlong[size] = self._overlong.get(size, 0) + 1
+            self.overlong += 1
         if size in self._sizes():
             self._tries[size] = self._tries.get(size, 0) + 1
         else:

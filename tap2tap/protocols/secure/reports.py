@@ -1,9 +1,9 @@
 """Reports: what an end tells the other about what came in, and what it learns from those of the other
 (docs/protocol.md, 3.5): round trip, jitter, loss both ways.
 
-A report is about one session, the one that both ends send on, and its counts are sums since that began: a report that
-is lost costs nothing. Stamps are microseconds since then, modulo 2^32, and are compared that way. What a report says
-that cannot be is ignored. Pure: no clock, no I/O.
+A report is about the session on which frames arrive, whatever session it travels on, as the other end may send on
+another one. Its counts are sums since that began: a report that is lost costs nothing. Stamps are microseconds since
+then, modulo 2^32, and are compared that way. What a report says that cannot be is ignored. Pure: no clock, no I/O.
 """
 
 from typing import NamedTuple
@@ -75,9 +75,9 @@ class Reports:
         self.round_trip = 0.0  # seconds; 0: not known
         self.jitter = 0.0
         self._loss_out, self._loss_in = Loss(), Loss()
-        self._began, self._index = NEVER, 0
+        self._began = NEVER
         self._overlong, self._allowed = 0, 0  # in all; of these not yet missed
-        self._forget()
+        self._forget(0)
 
     @property
     def loss_out(self) -> float:
@@ -90,13 +90,15 @@ class Reports:
         return self._loss_in.share
 
     def begin(self, now: float, index: int) -> None:
-        """Another session, of this index of ours, is sent on: counts and stamps begin anew, what was learned stays."""
-        self._began, self._index = now, index
-        self._forget()
+        """Another session is sent on, on which we receive by this index: all begins anew, what was learned stays."""
+        self._began = now
+        self._forget(index)
 
-    def _forget(self) -> None:
+    def _forget(self, index: int) -> None:
         self._sent_at, self._sent_bytes = NEVER, -1  # our last report; -1: not known yet
-        self._told = self._seen = Received(0, CONTROL_COUNTERS, 0, 0)  # what it said; what was seen at the last look
+        self._told = self._seen = Received(
+            index, CONTROL_COUNTERS, 0, 0
+        )  # what it said; what was seen at the last look
         self._heard_at, self._heard_bytes, self._heard_trains = NEVER, -1, -1  # the peer's last one
         self._waits_since = FOREVER  # for the next one, as there are frames enough for it
         self._newest, self._accepted = CONTROL_COUNTERS - 1, 0  # what it said
@@ -107,10 +109,10 @@ class Reports:
         """Return the report that is to be sent now, if any."""
         self._see(traffic)
         received = traffic.received
-        if received is None or received.index != self._index:  # that was counted before this session began
+        if received is None or received.next_counter <= CONTROL_COUNTERS:  # nothing yet but proofs
             return None
-        if received.next_counter <= CONTROL_COUNTERS:  # nothing yet but proofs
-            return None
+        if received.index != self._told.index:
+            self._told = self._seen = received  # what was lost on it before says nothing of now
         if traffic.last_frame_heard <= max(self._sent_at, self._began):
             self._told = self._seen = received  # probes that were too long, perhaps: nobody missed them
             return None
@@ -128,12 +130,12 @@ class Reports:
         self._sent_at, self._sent_bytes, self._told = now, traffic.bytes, received
         held = round((now - self._echo_at) * _SECOND) if self._echo else 0
         stamp = self._stamp(now) or 1  # 0 is none
-        return Report(
-            received.next_counter - 1, received.accepted, received.late, stamp, self._echo, min(held, _MODULUS - 1)
-        )
+        held = min(held, _MODULUS - 1)
+        newest = received.next_counter - 1
+        return Report(received.index, newest, received.accepted, received.late, stamp, self._echo, held)
 
     def heard(self, now: float, report: Report, traffic: Traffic, overlong: int = 0) -> Interval | None:
-        """Take a report of the peer on this session; `traffic` as of now, or later than the report came.
+        """Take a report of the peer on the session that is sent on; `traffic` as of now, or later than the report came.
 
         `overlong` is how many probes were too long so far: their loss is none.
         None for one that tells nothing about what was sent: it was overtaken, is the same, or cannot be.

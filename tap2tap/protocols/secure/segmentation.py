@@ -77,8 +77,7 @@ class Segmentation:
         self._recent = _Account()  # of the reports that together tell something
         self._bad, self._good = 0, 0  # of those, in a row
         self._trains, self._singly = _Account(), _Account()  # of the bad ones; of the experiment
-        self._heavy = True  # all of the bad ones, and none is a guess
-        self._guessing = False  # the last one was
+        self._heavy = True  # all of the bad ones
 
     def rekeyed(self) -> None:
         """The datagrams of another session are counted from now on, of which none went before."""
@@ -91,7 +90,9 @@ class Segmentation:
         return [] if before else [SendTrains(True)]
 
     def reported(self, now: float, interval: Interval) -> list[Action]:
-        """Take a report of the peer, or that there is none."""
+        """Take a report of the peer. That there is none says nothing of trains: nothing may arrive at all."""
+        if interval.guessed:
+            return []
         if self.on:
             return self._judge_trains(now, interval)
         if self._pause_ends == FOREVER:
@@ -105,9 +106,6 @@ class Segmentation:
     def _judge_trains(self, now: float, interval: Interval) -> list[Action]:
         if now < self._next_experiment and not (self._suspected or self._confirmed):
             return []
-        if self._guessing and not interval.guessed:
-            self._use_trains()  # this one covers what was guessed
-        self._guessing = interval.guessed
         recent = self._recent
         sent = min(interval.sent, max(0, interval.end - self._switched))
         recent.add(sent, min(interval.lost, sent), interval.in_trains, interval.seconds)
@@ -129,7 +127,7 @@ class Segmentation:
             return []
         self._good = 0
         self._bad += 1
-        self._heavy = self._heavy and share >= HEAVY_LOSS and not interval.guessed
+        self._heavy = self._heavy and share >= HEAVY_LOSS
         self._trains.add(recent.sent, recent.lost, recent.in_trains, recent.seconds)
         if self._bad < (1 if self._confirmed or trains_alone else BAD_REPORTS):
             return []
@@ -139,7 +137,7 @@ class Segmentation:
 
     def _judge_experiment(self, now: float, interval: Interval) -> list[Action]:
         before = max(0, self._switched - interval.start)  # these may have gone in trains
-        if interval.guessed or before * 4 > interval.sent:
+        if before * 4 > interval.sent:
             return []
         trains, singly = self._trains, self._singly
         singly.add(interval.sent - before, max(0, interval.lost - before), 0, interval.seconds)
