@@ -30,7 +30,7 @@ from tap2tap.protocols.secure.wire import is_initiation
 
 OnPeerEvent = Callable[[messages.PeerEvent], None]
 
-BETWEEN_GOODBYES = 0.05  # seconds
+BEFORE_LAST_GOODBYE = 0.05  # seconds
 
 
 def hardware_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -119,10 +119,13 @@ class Driver:
     def goodbye(self) -> None:
         """Tell the peer that this is the end. The outbound worker must be gone: its count is used here."""
         counter = self._workers.next_counter
-        for number, action in enumerate(self._link.goodbye(clock.now(), counter) if counter else []):
-            if number:
-                time.sleep(BETWEEN_GOODBYES)
+        *most, last = self._link.goodbye(clock.now(), counter) if counter else [None]
+        for action in most:
             self._act(action)
+        if most:
+            time.sleep(BEFORE_LAST_GOODBYE)
+        if last:
+            self._act(last)
 
     def _do(self, todo: list[actions.Action]) -> None:
         for action in todo:

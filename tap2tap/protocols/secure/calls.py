@@ -58,9 +58,7 @@ class Calls:
             targets = self._targets()
         todo: list[Action] = []
         if self._presence.is_in_vain(now, attempts.started, self._timers.give_up) and self._notes.allows(now, "silent"):
-            todo.append(
-                Note("no answer from the peer: is it running and reachable, with the other key file of this cable?")
-            )
+            todo.append(Note("no answer from the peer: is it running and reachable, with the other end's key file?"))
         lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
         if lost and self._exchange.home is None and not self._presence.up:
             self._presence.forget_endpoint()

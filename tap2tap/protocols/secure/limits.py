@@ -77,6 +77,7 @@ FEW_DATAGRAMS: Final = 8  # fewer tell nothing
 BAD_REPORTS: Final = 2  # in a row: one may be an outage
 FULL_ACCOUNT: Final = 0.5  # seconds of reports; less tells nothing, but for the one that is enough
 HEAVY_LOSS: Final = 1 / 2  # of what went in trains
+OTHERS_TOO: Final = 5 / 4  # times as many were lost as went in trains: not for being in trains
 MOST: Final = 2 / 3  # of what went in trains was lost, and
 SOME_ARRIVED: Final = 4  # other datagrams were sent, and as many arrived: one such report is enough
 SOME_LOSS: Final = 1 / 20  # of what went in trains

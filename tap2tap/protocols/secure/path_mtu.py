@@ -77,6 +77,7 @@ class PathMtuSearch:
         self._most = min(most, LONGEST)
         self._floor = min(BASE_MTU - HEADERS[version], self._most)
         self._quiet, self._settled, self._checked = 0, 0, NEVER
+        self._told = 0
         self.payload = self._floor
         self._start_search()
         return [PathMtu(self.payload, told=False), *self._go_on(now)]

@@ -6,6 +6,7 @@ another one. Its counts are sums since that began: a report that is lost costs n
 then, modulo 2^32, and are compared that way. What a report says that cannot be is ignored. Pure: no clock, no I/O.
 """
 
+from collections import deque
 from typing import NamedTuple
 
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Received, Traffic
@@ -24,6 +25,7 @@ from tap2tap.protocols.secure.limits import (
     ROUND_TRIP_SHARE,
 )
 
+LOOKS = 16  # as many are remembered: which bytes a report is about is known to one of them
 _MODULUS = 1 << 32
 _SECOND = 1_000_000
 
@@ -100,6 +102,7 @@ class Reports:
             index, CONTROL_COUNTERS, 0, 0
         )  # what it said; what was seen at the last look
         self._heard_at, self._heard_bytes, self._heard_trains = NEVER, -1, -1  # the peer's last one
+        self._looks: deque[tuple[int, int]] = deque(maxlen=LOOKS)  # what was sent by then: the next counter, and bytes
         self._waits_since = FOREVER  # for the next one, as there are frames enough for it
         self._newest, self._accepted = CONTROL_COUNTERS - 1, 0  # what it said
         self._echo, self._echo_at = 0, NEVER
@@ -159,7 +162,8 @@ class Reports:
             min(REPORT_INTERVAL, now - max(self._heard_at, self._began)),
             traffic.next_counter,
         )
-        self._hear(now, traffic)
+        covered = [sent_bytes for counter, sent_bytes in self._looks if counter <= report.newest + 1]
+        self._hear(now, traffic, covered[-1] if covered else self._heard_bytes)
         self._newest, self._accepted = report.newest, report.accepted
         if sent == 0:
             return None
@@ -171,7 +175,9 @@ class Reports:
 
         Call it after `look`, with the same traffic. It says so again after as long, if there is still none.
         """
-        enough = traffic.bytes - self._heard_bytes >= REPORT_BYTES and traffic.next_counter > self._newest + 1
+        # Where nothing is heard at all, the first flight of a flow may be all that there is.
+        least = EARLY_BYTES if now >= traffic.last_heard + REPORT_OVERDUE else REPORT_BYTES
+        enough = traffic.bytes - self._heard_bytes >= least and traffic.next_counter > self._newest + 1
         if not enough or traffic.last_frame_sent <= max(self._heard_at, self._began):
             return None
         self._waits_since = min(self._waits_since, now)
@@ -179,7 +185,7 @@ class Reports:
             return None
         sent = traffic.next_counter - self._newest - 1
         in_trains = traffic.in_trains - self._heard_trains
-        self._hear(now, traffic)
+        self._hear(now, traffic, traffic.bytes)
         return Interval(
             self._newest + 1, traffic.next_counter, sent, in_trains, REPORT_INTERVAL, traffic.next_counter, guessed=True
         )
@@ -189,9 +195,10 @@ class Reports:
         if self._sent_bytes < 0:
             self._sent_bytes = self._heard_bytes = traffic.bytes
             self._heard_trains = traffic.in_trains
+        self._looks.append((traffic.next_counter, traffic.bytes))
 
-    def _hear(self, now: float, traffic: Traffic) -> None:
-        self._heard_at, self._heard_bytes, self._heard_trains = now, traffic.bytes, traffic.in_trains
+    def _hear(self, now: float, traffic: Traffic, covered: int) -> None:
+        self._heard_at, self._heard_bytes, self._heard_trains = now, covered, traffic.in_trains
         self._waits_since = FOREVER
 
     def _stamp(self, now: float) -> int:

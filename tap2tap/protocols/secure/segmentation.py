@@ -18,6 +18,7 @@ from tap2tap.protocols.secure.limits import (
     LOSS_FALLS_TO,
     MORE_ARRIVES,
     MOST,
+    OTHERS_TOO,
     SINGLE_LOSS_MOST,
     SOME_ARRIVED,
     SOME_LOSS,
@@ -87,6 +88,7 @@ class Segmentation:
         """The peer has moved, or the path MTU has fallen: what was lost, was lost for that."""
         before = self.on
         self._forget()
+        self._next_experiment = NEVER
         return [] if before else [SendTrains(True)]
 
     def reported(self, now: float, interval: Interval) -> list[Action]:
@@ -110,6 +112,9 @@ class Segmentation:
         sent = min(interval.sent, max(0, interval.end - self._switched))
         recent.add(sent, min(interval.lost, sent), interval.in_trains, interval.seconds)
         if recent.in_trains < FEW_DATAGRAMS:
+            return []
+        if recent.lost > recent.in_trains * OTHERS_TOO:  # an outage, say
+            self._recent = _Account()
             return []
         share = min(recent.lost, recent.in_trains) / recent.in_trains
         others = min(recent.sent - recent.in_trains, recent.sent - recent.lost)  # that were sent, or that arrived
