@@ -259,10 +259,10 @@ def test_on_a_session_that_is_not_proved_or_has_no_such_feature_nothing_is_answe
     (index,) = (action.index for action in opened if isinstance(action, OpenReceive))
     questions = [pack(Probe()) + bytes(1000), pack(PathCheck(b"a token!")), pack(Goodbye())]
     for text in questions:
-        assert link.control(2.0, Received(index, 20, wire.OVERHEAD + len(text), text[:28], HOME)) == []
+        assert link.control(2.0, Received(index, 20, wire.OVERHEAD + len(text), text[:28])) == []
     actions = link.proved(3.0, index, HOME, newest=True)
     assert any(isinstance(action, SendControl) for action in actions) == bool(features)
     for text in questions:
-        actions = link.control(4.0, Received(index, 20, wire.OVERHEAD + len(text), text[:28], HOME))
+        actions = link.control(4.0, Received(index, 20, wire.OVERHEAD + len(text), text[:28]))
         assert bool(actions) == bool(features)
-    assert link.control(4.0, Received(index + 1, 20, 28, pack(Goodbye()), HOME)) == []
+    assert link.control(4.0, Received(index + 1, 20, 28, pack(Goodbye()))) == []

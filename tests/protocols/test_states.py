@@ -74,7 +74,7 @@ class Answering:
     def says(self, index: bytes | int, text: bytes) -> list[Action]:
         """Take a control datagram."""
         assert isinstance(index, int)
-        return self.link.control(self.now, mailbox.Received(index, 20, wire.OVERHEAD + len(text), text, HOME))
+        return self.link.control(self.now, mailbox.Received(index, 20, wire.OVERHEAD + len(text), text))
 
 
 def without(*types: int) -> Policy:

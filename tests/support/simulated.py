@@ -281,7 +281,7 @@ class Host:
             self.act(self.link.proved(self.network.now, index, source, newest=newest))
         if kind == wire.TYPE_CONTROL:
             self.provoked = len(datagram)
-            came = mailbox.Received(index, counter, len(datagram), text[:LONGEST], source)
+            came = mailbox.Received(index, counter, len(datagram), text[:LONGEST])
             self.act(self.link.control(self.network.now, came))
             self.provoked = 0
 
