@@ -119,13 +119,11 @@ class Driver:
     def goodbye(self) -> None:
         """Tell the peer that this is the end. The outbound worker must be gone: its count is used here."""
         counter = self._workers.next_counter
-        *most, last = self._link.goodbye(clock.now(), counter) if counter else [None]
-        for action in most:
+        todo = self._link.goodbye(clock.now(), counter) if counter else []
+        for number, action in enumerate(todo, 1):
+            if 1 < number == len(todo):
+                time.sleep(BEFORE_LAST_GOODBYE)
             self._act(action)
-        if most:
-            time.sleep(BEFORE_LAST_GOODBYE)
-        if last:
-            self._act(last)
 
     def _do(self, todo: list[actions.Action]) -> None:
         for action in todo:

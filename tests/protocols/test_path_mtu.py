@@ -263,6 +263,7 @@ def test_whatever_happens_it_neither_spins_nor_floods_nor_leaves_its_bounds(data
     path.act(path.search.too_long(path.now, 1400))
     assert not path.log
     path.begin()
+    again = 0
     for _ in range(data.draw(st.integers(1, 20))):
         match data.draw(st.integers(0, 5)):
             case 0:
@@ -275,10 +276,12 @@ def test_whatever_happens_it_neither_spins_nor_floods_nor_leaves_its_bounds(data
                 path.act(path.search.answered(path.now, Answer(data.draw(st.integers(0, 1600)), path.counter)))
             case 4:
                 path.begin()
+                again += 1
             case 5:
                 path.loss = data.draw(st.sampled_from([0.0, 0.5, 1.0]))
         path.run(data.draw(st.floats(0, 20)))
         assert SMALLEST < path.search.payload <= path.most
     path.check_rate()
     told = path.told()
-    assert all(one != other for one, other in itertools.pairwise(told))  # a line a change
+    # Told for each change, and once for each peer that comes.
+    assert sum(one == other for one, other in itertools.pairwise(told)) <= again
