@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
@@ -198,7 +199,9 @@ def test_the_carrier_is_pulled_although_the_peer_went_when_there_was_no_link(lab
         with secure(lab.right, vps, timers=IMPATIENT) as server:
             wait_up(client, server)
             diary.wait(("peer-up", right))
+            theirs = server.descendants()
             server.process.kill()
+            psutil.wait_procs(theirs, 30)  # or its link process answers once more
             replace_link(client)
         wait_for(lambda: not plugged_in(lab.left), 30, f"end of the carrier: {client.log}")
         diary.wait(("peer-up", right), ("peer-down", right))

@@ -16,7 +16,7 @@ INCIDENTS = ["home restarts", "vps restarts", "home leaves", "vps leaves", "home
 MTUS = [0, 1280, 1400, 1492, 1500]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(
     seed=st.integers(0, 2**32),
     loss=st.floats(0, 0.6),
