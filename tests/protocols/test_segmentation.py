@@ -133,6 +133,14 @@ def test_early_reports_are_taken_together_unless_trains_alone_were_lost() -> Non
     assert watch.reported(2, report(496, 60, 40, 41)._replace(seconds=0.1)) == [SendTrains(False)]
 
 
+def test_an_outage_that_takes_more_than_trains_tells_nothing() -> None:
+    watch = Segmentation()
+    for number in range(5):
+        assert not watch.reported(1 + number, report(16 + 100 * number, 100, 60, 10))
+    assert watch.on
+    assert watch.reported(9, report(516, 60, 20, 20)) == [SendTrains(False)]  # and hinders nothing
+
+
 def test_few_datagrams_tell_nothing_and_many_reports_of_few_do() -> None:
     watch = Segmentation()
     assert not watch.reported(1, report(16, 9, 7, 7))
