@@ -12,7 +12,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tap2tap.demo.lab import Lab, wait_for
+from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.support import interpreted
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -69,6 +69,17 @@ def no_record_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("records") / "tap2tap"))
         yield
+
+
+@pytest.fixture
+def alone() -> Iterator[Host]:
+    """A host with nothing but a loopback, whose routes may be broken."""
+    try:
+        host = Host("alone")
+    except PermissionError as error:
+        lacking(str(error))
+    yield host
+    host.close()
 
 
 @pytest.fixture

@@ -18,9 +18,6 @@ from tap2tap.workers import udp
 from tap2tap.workers.train import MAX_PAYLOAD, MAX_SEGMENTS
 from tap2tap.workers.worker import Cable, data_plane
 
-PATH_MTU = 1500  # of most paths
-IP_UDP = 28  # bytes of the headers below ours, with IPv4
-
 
 @contextlib.contextmanager
 def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
@@ -103,8 +100,8 @@ def super_frame_size(config: Config, mtu: int) -> int:
 
     Its segments are as long as the tap's MTU allows, or as fits the usual path where the MSS is lowered for that.
     """
-    fits = PATH_MTU - IP_UDP - config.overhead - device.ETHERNET_HEADER
-    packet = min(mtu, fits) if config.clamp and mtu <= PATH_MTU else mtu
+    fits = route.UNKNOWN - endpoint.HEADERS[4] - config.overhead - device.ETHERNET_HEADER
+    packet = min(mtu, fits) if config.clamp and mtu <= route.UNKNOWN else mtu
     segments = MAX_PAYLOAD // (packet + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS)
     return device.super_frame_size(packet, max(1, segments), MAX_SEGMENTS)
 

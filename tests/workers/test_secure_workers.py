@@ -1,7 +1,6 @@
 """The loops with the stages of the secure protocol, each in a process of its own, whose link is the test."""
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,22 +13,10 @@ from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mailbox import Notice, Order, Proved, Received, Task, TooLong
 from tap2tap.protocols.secure.sealing import aead
 from tap2tap.protocols.secure.wire import OVERHEAD, Cipher
-from tests.conftest import lacking
 from tests.support.lone import Lone, frame, run
 from tests.support.pair import counter
 
 KEY = (7).to_bytes(32, "big")  # as the session 7 of a pair has it
-
-
-@pytest.fixture
-def alone() -> Iterator[Host]:
-    """A host with nothing but a loopback."""
-    try:
-        host = Host("alone")
-    except PermissionError as error:
-        lacking(str(error))
-    yield host
-    host.close()
 
 
 def use(lone: Lone, *, parts: bool = True) -> None:

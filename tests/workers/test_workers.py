@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,21 +9,8 @@ from tap2tap.counters import Count, Drop
 from tap2tap.demo.lab import Host, wait_for
 from tap2tap.endpoint import Endpoint, from_sockaddr
 from tap2tap.vnet import NO_OFFLOAD
-from tests.conftest import lacking
 from tests.support import frames
 from tests.support.lone import Lone, frame, run
-
-
-@pytest.fixture
-def alone() -> Iterator[Host]:
-    """A host with nothing but a loopback, whose routes may be broken."""
-    try:
-        host = Host("alone")
-    except PermissionError as error:
-        lacking(str(error))
-    yield host
-    host.close()
-
 
 # Outbound
 
