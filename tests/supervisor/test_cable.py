@@ -1,12 +1,19 @@
 """What the supervisor makes of the kernel that it finds."""
 
+import ipaddress
 import os
+import socket
 
 import pytest
 
+from tap2tap import endpoint, memory
 from tap2tap.config import Config
+from tap2tap.counters import Slot
+from tap2tap.endpoint import Endpoint
+from tap2tap.supervisor import route
 from tap2tap.supervisor.cable import joins_udp, super_frame_size
 from tap2tap.workers.train import MAX_PAYLOAD
+from tap2tap.workers.worker import Cable
 
 NEW = ["6.8.5", "6.8.5-arch1-1", "6.8.10-300.fc40.x86_64", "6.9", "6.9.0", "6.10.0-rc3", "6.18.44+", "7.0-rc1"]
 NEW += ["10.0.0", "6.18.20.1-microsoft-standard-WSL2"]
@@ -58,3 +65,16 @@ def test_a_super_frame_of_tcp_is_one_train_on_a_path_of_1500(
 @pytest.mark.parametrize("mtu", [68, 1280, 8934, 65461])
 def test_a_super_frame_may_always_be_as_long_as_a_packet(mtu: int) -> None:
     assert min(mtu + 14, 65536) <= super_frame_size(Config(mtu=mtu), mtu) <= 65536
+
+
+@pytest.mark.parametrize(("mtu", "payload"), [(1500, 1472), (20, 0), (28, 0), (1 << 20, 65507)])
+def test_a_route_says_what_a_datagram_holds_however_odd_its_mtu(
+    mtu: int, payload: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route, "path_mtu", lambda *_: mtu)
+    shared = memory.create()
+    endpoint.store(shared.slots, Slot.PEER, Endpoint(ipaddress.ip_address("192.0.2.1"), 1234))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        cable = Cable("tap0", -1, sock, shared, 1458, None, 0, True, True, True, True)
+        assert route.measure(cable) == (payload, 28)
+    assert shared.slots[Slot.PATH] == payload
