@@ -227,6 +227,10 @@ def test_frames_longer_than_the_far_ends_mtu_are_sent_and_counted_and_said_once(
         both.sealed([longer])
         both.sealed([longer])
         assert "far_mtu=1300" in capfd.readouterr().err
+        for mtu in range(1000, 1020):  # a peer that has another one at each handshake fills no log
+            slots[Slot.PEER_MTU] = mtu
+            both.sealed([longer])
+        assert len(capfd.readouterr().err.splitlines()) == 2
         assert not both.drops_of(counts)
 
 
