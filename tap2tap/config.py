@@ -21,9 +21,11 @@ class Config:
     """The options of one tunnel. `check` says whether they can be right together."""
 
     interface: str | None = None
-    remote: tuple[str, int] | None = None  # host and port; None: server mode
+    remotes: tuple[tuple[str, int], ...] = ()  # hosts and ports, in the order of preference; none: server mode
     bind: str | None = None  # None: any address, IPv4 and IPv6
     port: int = PORT
+    mark: int | None = None  # SO_MARK of the socket
+    device: str | None = None  # that the socket is bound to
     mtu: int | None = None  # None: MTU or PLAIN_MTU
     mac: str | None = None  # of the tap, as `parse_mac` gives it; None: one of its own that stays
     key: str | None = None  # path of the key file; None: the plain protocol
@@ -38,6 +40,11 @@ class Config:
     segmentation: bool = True  # trains, where there is offload
     clamp: bool = True  # lower the MSS of TCP to what fits one datagram
     call_back: bool = True  # remember where the peer was, and call there after a restart
+
+    @property
+    def client(self) -> bool:
+        """Whether it is configured where the peer is: else it waits to be called."""
+        return bool(self.remotes)
 
     @property
     def overhead(self) -> int:
@@ -60,7 +67,7 @@ class Config:
         """Seconds of silence before a keepalive goes out; 0 is never."""
         if self.keepalive is not None:
             return self.keepalive
-        return KEEPALIVE if self.remote else 0
+        return KEEPALIVE if self.client else 0
 
     def check(self) -> None:
         """Raise UsageError, with the option's name and what it takes, for a value that cannot be right."""

@@ -8,7 +8,7 @@ import struct
 from enum import IntEnum, StrEnum, auto
 
 MAGIC = int.from_bytes(b"TAP2TAP\0", "little")
-VERSION = 4
+VERSION = 5
 
 HEADER_SLOTS = 64
 SHOWN = 64  # slots of a child
@@ -35,21 +35,22 @@ class Slot:
     NETNS_INODE = 6
     MTU = 7
     INTERFACE = 8  # 16 bytes
-    LOCAL = 10  # an endpoint of 4 slots
-    PEER = 14  # an endpoint of 4 slots; the link process writes it, or else, in server mode, the inbound worker
-    PEER_HEARD = 18  # CLOCK_BOOTTIME, ns; 0 is never; the inbound worker writes it
-    LINK = 19  # a Link; this and what follows to REKEYS the link process writes
-    CIPHER = 20  # of the session in use; 0 is none
-    HANDSHAKE = 21  # CLOCK_BOOTTIME, ns, of the session in use; 0 is never
-    REKEYS = 22
-    PUBLISHED = 23  # CLOCK_BOOTTIME, ns: when this copy was made
-    DATA_PLANE = 24  # a DataPlane
-    PATH = 25  # bytes of UDP payload that reach the peer in one datagram; 0: not known (plain: the supervisor's)
-    PEER_MTU = 26  # of the far tap; 0: not known. This and what follows the link process writes
-    ROUND_TRIP = 27  # ns; 0: not known
-    JITTER = 28  # ns
-    LOSS_OUT = 29  # datagrams in a million that did not reach the peer, lately
-    LOSS_IN = 30  # the same from the peer
+    LOCAL = 10  # an endpoint of 6 slots
+    PEER = 16  # an endpoint of 6 slots; the link process writes it, or else the inbound worker, and in client mode the
+    # supervisor when there is another remote to try
+    PEER_HEARD = 22  # CLOCK_BOOTTIME, ns; 0 is never; the inbound worker writes it
+    LINK = 23  # a Link; this and what follows to REKEYS the link process writes
+    CIPHER = 24  # of the session in use; 0 is none
+    HANDSHAKE = 25  # CLOCK_BOOTTIME, ns, of the session in use; 0 is never
+    REKEYS = 26
+    PUBLISHED = 27  # CLOCK_BOOTTIME, ns: when this copy was made
+    DATA_PLANE = 28  # a DataPlane
+    PATH = 29  # bytes of UDP payload that reach the peer in one datagram; 0: not known (plain: the supervisor's)
+    PEER_MTU = 30  # of the far tap; 0: not known. This and what follows the link process writes
+    ROUND_TRIP = 31  # ns; 0: not known
+    JITTER = 32  # ns
+    LOSS_OUT = 33  # datagrams in a million that did not reach the peer, lately
+    LOSS_IN = 34  # the same from the peer
 
 
 class State(IntEnum):

@@ -1,50 +1,43 @@
-"""The UDP socket, and endpoints: the address and port of this end and of the peer.
+"""Endpoints: the address and port of this end and of the peer, and all the forms in which they are written.
 
-One socket serves IPv4 and IPv6: where the host has IPv6 it is an IPv6 socket that also carries IPv4 with mapped
-addresses (RFC 4291, 2.5.5.2). Only this file knows about mapped addresses.
+One socket (tap2tap.udp_socket) serves IPv4 and IPv6: where the host has IPv6 it is an IPv6 socket that also carries
+IPv4 with mapped addresses (RFC 4291, 2.5.5.2). Only this file knows about mapped addresses.
 """
 
 import contextlib
-import errno
 import ipaddress
 import socket
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from tap2tap import log
-from tap2tap.abi import force_options, set_timeout
-from tap2tap.errors import NoPermissionError, StartError, UsageError
+from tap2tap.errors import StartError, UsageError
 from tap2tap.numbers import whole_number
 
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 SockAddr = tuple[str, int] | tuple[str, int, int, int]  # what Python's AF_INET and AF_INET6 sockets take and give
 
-SOL_UDP = socket.IPPROTO_UDP
-UDP_SEGMENT = 103  # linux/udp.h
-UDP_GRO = 104
-IP_MTU_DISCOVER = 10  # linux/in.h
-IP_PMTUDISC_DONT = 0
-IP_PMTUDISC_PROBE = 3
-IPV6_MTU_DISCOVER = 23  # linux/in6.h
-IPV6_PMTUDISC_PROBE = 3
-SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
-
-BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
-RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop
-
-_SOCKADDR_IN = struct.Struct("@H2s4s8x")  # family, port, address
-_SOCKADDR_IN6 = struct.Struct("@H2sI16sI")  # family, port, flow label, address, scope
+_SOCKADDR_IN = struct.Struct("@H2s4s8x4s")  # family, port, address; local address
+_SOCKADDR_IN6 = struct.Struct("@H2sI16sI16s")  # family, port, flow label, address, scope; local address
+_WORDS = struct.Struct(">QQQQQ")
+_FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 
 HEADERS = {4: 20 + 8, 6: 40 + 8}  # bytes of IP and UDP around the payload of a datagram, by the version of IP
 
-ENDPOINT_SLOTS = 4  # in the memory of a tunnel: address (2, big-endian), port and scope, check
+PACKED = 40  # bytes: address 16, port and scope 8, local address 16, big-endian
+ENDPOINT_SLOTS = 6  # in the memory of a tunnel: those 40 bytes, and a check
 
 
 class Endpoint(NamedTuple):
-    """The address and port of one side. `scope` is the interface index of a link-local IPv6 address."""
+    """The address and port of one side. `scope` is the interface index of a link-local IPv6 address.
 
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    `local` is our own address that datagrams to it leave from, as the peer has called us there, of the same version;
+    None: the kernel chooses.
+    """
+
+    address: Address
     port: int
     scope: int = 0
+    local: Address | None = None
 
     def __str__(self) -> str:
         if self.address.version == 4:
@@ -56,6 +49,11 @@ class Endpoint(NamedTuple):
     def headers(self) -> int:
         """Bytes of the IP and UDP headers of a datagram to it: what a path MTU is more than its payload."""
         return HEADERS[self.address.version]
+
+    @property
+    def from_anywhere(self) -> "Endpoint":
+        """The same, whichever of our addresses is used."""
+        return self._replace(local=None)
 
     def sockaddr(self, family: int) -> SockAddr:
         """The form that a socket of `family` takes, spelt exactly as the kernel gives it back."""
@@ -70,20 +68,28 @@ class Endpoint(NamedTuple):
         return host, self.port, 0, self.scope
 
     def raw(self, family: int) -> bytes:
-        """The `struct sockaddr_in` or `sockaddr_in6` of linux/in.h and linux/in6.h, for a socket of `family`."""
+        """What the workers take and give: a `struct sockaddr_in` or `sockaddr_in6` (linux/in.h, linux/in6.h).
+
+        Behind it is the local address, 4 bytes or 16, as `family` is; zeros: none.
+        """
         if family == socket.AF_INET:
-            return _SOCKADDR_IN.pack(family, self.port.to_bytes(2), self.address.packed)
-        return _SOCKADDR_IN6.pack(family, self.port.to_bytes(2), 0, _mapped(self.address), self.scope)
+            local = self.local.packed if self.local else bytes(4)
+            return _SOCKADDR_IN.pack(family, self.port.to_bytes(2), self.address.packed, local)
+        local = _mapped(self.local) if self.local else bytes(16)
+        return _SOCKADDR_IN6.pack(family, self.port.to_bytes(2), 0, _mapped(self.address), self.scope, local)
+
+
+SOCKADDR_LENGTH = {socket.AF_INET: 16, socket.AF_INET6: 28}  # of what `Endpoint.raw` gives, without the local address
 
 
 def from_raw(raw: bytes) -> Endpoint:
-    """Read what the kernel wrote, as `Endpoint.raw` does; a mapped IPv4 address becomes the one that it stands for."""
+    """Read what `Endpoint.raw` writes; a mapped IPv4 address becomes the one that it stands for."""
     if len(raw) == _SOCKADDR_IN.size:
-        _, port, packed = _SOCKADDR_IN.unpack(raw)
-        return Endpoint(ipaddress.IPv4Address(packed), int.from_bytes(port))
-    _, port, _, packed, scope = _SOCKADDR_IN6.unpack(raw)
-    address = ipaddress.IPv6Address(packed)
-    return Endpoint(address.ipv4_mapped or address, int.from_bytes(port), scope)
+        _, port, packed, local = _SOCKADDR_IN.unpack(raw)
+        ours = ipaddress.IPv4Address(local) if any(local) else None
+        return Endpoint(ipaddress.IPv4Address(packed), int.from_bytes(port), local=ours)
+    _, port, _, packed, scope, local = _SOCKADDR_IN6.unpack(raw)
+    return Endpoint(_unmapped(packed), int.from_bytes(port), scope, _unmapped(local) if any(local) else None)
 
 
 def from_sockaddr(sockaddr: SockAddr) -> Endpoint:
@@ -96,38 +102,54 @@ def from_sockaddr(sockaddr: SockAddr) -> Endpoint:
 
 
 def pack(endpoint: Endpoint) -> bytes:
-    """Write `endpoint` as 24 bytes that `unpack` reads."""
-    return _mapped(endpoint.address) + struct.pack(">Q", endpoint.port | endpoint.scope << 16)
+    """Write `endpoint` as PACKED bytes that `unpack` reads."""
+    local = _mapped(endpoint.local) if endpoint.local else bytes(16)
+    return _mapped(endpoint.address) + struct.pack(">Q", endpoint.port | endpoint.scope << 16) + local
 
 
-def _mapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+def _mapped(address: Address) -> bytes:
     return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
+
+
+def _unmapped(packed: bytes) -> Address:
+    address = ipaddress.IPv6Address(packed)
+    return address.ipv4_mapped or address
 
 
 def unpack(packed: bytes) -> Endpoint:
     """Read what `pack` wrote."""
-    address = ipaddress.IPv6Address(packed[:16])
-    (rest,) = struct.unpack(">Q", packed[16:])
-    return Endpoint(address.ipv4_mapped or address, rest & 0xFFFF, rest >> 16 & 0xFFFFFFFF)
+    (rest,) = struct.unpack(">Q", packed[16:24])
+    local = _unmapped(packed[24:]) if any(packed[24:]) else None
+    return Endpoint(_unmapped(packed[:16]), rest & 0xFFFF, rest >> 16 & 0xFFFFFFFF, local)
+
+
+def read(packed: bytes) -> Endpoint:
+    """Read an endpoint that somebody else wrote, which has one spelling. Raises ValueError for anything else."""
+    if len(packed) != PACKED or pack(found := unpack(packed)) != packed:
+        raise ValueError("not an endpoint")
+    if found.local and found.local.version != found.address.version:
+        raise ValueError("not an endpoint")
+    return found
 
 
 def store(slots: memoryview, at: int, endpoint: Endpoint) -> None:
-    """Write `endpoint` to four slots. The check comes last: a reader that meets it half-written keeps what it had."""
-    words = struct.unpack(">QQQ", pack(endpoint))
-    slots[at], slots[at + 1], slots[at + 2] = words
-    slots[at + 3] = _check(*words)
+    """Write `endpoint` to its slots. The check comes last: a reader that meets it half-written keeps what it had."""
+    words = _WORDS.unpack(pack(endpoint))
+    for number, word in enumerate(words):
+        slots[at + number] = word
+    slots[at + len(words)] = _check(*words)
 
 
 def load(slots: memoryview, at: int) -> Endpoint | None:
     """Read what `store` wrote; None while nothing is there or a write is under way."""
-    high, low, rest, check = slots[at : at + 4]
-    if not check or check != _check(high, low, rest):
+    *words, check = slots[at : at + ENDPOINT_SLOTS]
+    if not check or check != _check(*words):
         return None
-    return unpack(struct.pack(">QQQ", high, low, rest))
+    return unpack(_WORDS.pack(*words))
 
 
-def _check(high: int, low: int, rest: int) -> int:
-    mixed = high * 0x9E3779B97F4A7C15 + low * 0xC2B2AE3D27D4EB4F + rest * 0x165667B19E3779F9
+def _check(*words: int) -> int:
+    mixed = sum(word * factor for word, factor in zip(words, _FACTORS, strict=True))
     return (mixed ^ mixed >> 32) & 0xFFFFFFFFFFFFFFFF | 1
 
 
@@ -175,104 +197,3 @@ def resolve(host: str, port: int) -> list[Endpoint]:
     except UnicodeError as error:
         raise StartError(f"cannot resolve the remote {host!r}: not a valid name") from error
     return list(dict.fromkeys(from_sockaddr(each[4]) for each in found))  # type: ignore[arg-type]
-
-
-def open_socket(bind: str | None, port: int, *, fragment: bool = True) -> socket.socket:
-    """Bind the UDP socket; `bind` None is any address, IPv4 and IPv6. The caller closes it.
-
-    `fragment`: what is longer than the path goes in IP fragments; else it does not go at all (EMSGSIZE), or is lost.
-    Raises UsageError when `bind` is no address, NoPermissionError, StartError when it cannot be had.
-    """
-    family, host = socket.AF_INET6, "::"
-    if bind is not None:
-        try:
-            address = ipaddress.ip_address(bind.strip("[]").split("%", 1)[0])
-        except ValueError:
-            raise UsageError(f"--bind {bind}: not an IPv4 or IPv6 address of this host") from None
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        host = bind.strip("[]")
-    try:
-        sock = _bound(family, host, port, any_family=bind is None)
-    except OSError as error:
-        if bind is not None or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise _explained(error, bind, port) from error
-        try:  # a host without IPv6
-            sock = _bound(socket.AF_INET, "0.0.0.0", port, any_family=False)  # noqa: S104  (a tunnel's purpose)
-        except OSError as second:
-            raise _explained(second, bind, port) from second
-    _tune(sock, fragment=fragment)
-    return sock
-
-
-def reaches(sock: socket.socket, remote: Endpoint) -> bool:
-    """Whether `sock` can send to an address of that version."""
-    if sock.family == socket.AF_INET:
-        return remote.address.version == 4
-    return remote.address.version == 6 or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-
-
-def version(sock: socket.socket, remote: Endpoint | None) -> int:
-    """The version of IP below the tunnel; 6, whose header is the longer one, where it may be either."""
-    return remote.address.version if remote else 4 if sock.family == socket.AF_INET else 6
-
-
-def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not any_family)
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
-        sock.bind(found[0][4])
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _tune(sock: socket.socket, *, fragment: bool) -> None:
-    for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
-        except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
-            sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
-    set_timeout(sock, socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)
-    # In fragments: never set Don't Fragment (IPv6 has no such bit: the kernel fragments to the path MTU that it has
-    # learnt). Without: always set it, and leave what the kernel has learnt of the path aside: anyone may have told it.
-    discover = IP_PMTUDISC_DONT if fragment else IP_PMTUDISC_PROBE
-    try:
-        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
-        if sock.family == socket.AF_INET6 and not fragment:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
-    except OSError as error:
-        log.warning("the kernel decides about IP fragments, as it refuses to be told", error=error.strerror)
-
-
-def _explained(error: OSError, bind: str | None, port: int) -> StartError | UsageError:
-    where = f"{bind} port {port}" if bind else f"port {port}"
-    if error.errno == errno.EADDRINUSE:
-        return StartError(
-            f"UDP {where} is in use: another program has it, perhaps another tunnel; choose another with --port"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return NoPermissionError(f"no permission to use UDP {where}: run as root, or choose a --port above 1023")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return StartError(f"--bind {bind}: this host has no such address")
-    return StartError(f"cannot use UDP {where}: {error.strerror}")
-
-
-def enable_gro(sock: socket.socket) -> bool:
-    """Ask the kernel to hand received trains over whole (UDP_GRO, Linux 5.0); False where it cannot."""
-    try:
-        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
-    except OSError:
-        return False
-    return True
-
-
-def can_segment(sock: socket.socket) -> bool:
-    """Whether the kernel cuts a train into datagrams (UDP_SEGMENT, Linux 4.18)."""
-    try:
-        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
-    except OSError:
-        return False
-    return True

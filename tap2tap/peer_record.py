@@ -1,7 +1,7 @@
 """Where the peer was last: a record of fixed length in a file, which outlives the tunnel.
 
     magic         version    seconds since the epoch    endpoint                   CRC-32 of what is before
-    8 bytes       4          8                          24 (tap2tap.endpoint)      4
+    8 bytes       4          8                          40 (tap2tap.endpoint)      4
 
 Integers are big endian. Zeros, or nothing, say that the peer is nowhere. It holds no secret, and whoever could write it
 could have us send a few initiations to an address: so it is checked like what comes from a stranger.
@@ -17,8 +17,8 @@ from tap2tap.endpoint import Endpoint
 
 LIFE = 7 * 24 * 3600.0  # seconds that it is worth a call
 
-_MAGIC, _VERSION = b"T2TPEER\0", 1
-_RECORD = struct.Struct(">8sIQ24s")
+_MAGIC, _VERSION = b"T2TPEER\0", 2
+_RECORD = struct.Struct(">8sIQ40s")
 _CHECK = struct.Struct(">I")
 LENGTH = _RECORD.size + _CHECK.size
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from tap2tap import abi, device, endpoint
+from tap2tap import abi, device, udp_socket
 
 # What uname(2) says, and what asm/ioctl.h makes of _IOW('T', 202, int), _IOR('T', 210, int) and _IO('T', 1).
 IOCTLS = {
@@ -48,7 +48,7 @@ def test_this_machine_is_one_of_those() -> None:
     assert os.uname().machine in dict(by_machine(IOCTLS)), "add what its headers say"
     numbers = dict(by_machine(IOCTLS))[os.uname().machine]
     assert numbers[:2] == [device.TUNSETIFF, device.TUNGETIFF]
-    assert dict(by_machine(BUFFERS))[os.uname().machine] == [endpoint.SO_SNDBUFFORCE, endpoint.SO_RCVBUFFORCE]
+    assert dict(by_machine(BUFFERS))[os.uname().machine] == [udp_socket.SO_SNDBUFFORCE, udp_socket.SO_RCVBUFFORCE]
 
 
 class Kernel:
@@ -100,6 +100,6 @@ def test_a_timeout_is_what_this_kernel_keeps() -> None:
 
 
 def test_the_socket_of_a_tunnel_waits_for_a_second_and_no_longer() -> None:
-    with endpoint.open_socket("127.0.0.1", 0) as sock:
+    with udp_socket.open_socket("127.0.0.1", 0) as sock:
         kept = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
         assert kept == (1).to_bytes(len(kept) // 2, sys.byteorder) + bytes(len(kept) // 2)

@@ -38,12 +38,12 @@ def test_ports_mtu_and_user_are_those_of_the_first_tap2tap() -> None:
 
 
 def test_keepalives_go_out_by_default_only_where_a_remote_is_named() -> None:
-    assert Config(remote=REMOTE).keepalive_seconds == 25
+    assert Config(remotes=(REMOTE,)).keepalive_seconds == 25
     assert Config().keepalive_seconds == 0
 
 
 def test_keepalives_go_out_as_told() -> None:
-    assert Config(remote=REMOTE, keepalive=0).keepalive_seconds == 0
+    assert Config(remotes=(REMOTE,), keepalive=0).keepalive_seconds == 0
     assert Config(keepalive=7).keepalive_seconds == 7
 
 

@@ -54,7 +54,10 @@ def tunnel_parser(prog: str) -> Parser:
     add(
         "--remote",
         metavar="HOST[:PORT]",
-        help="the peer: an IPv4 address, [IPv6]:port or a name, port 1234 unless said (default: wait for a peer)",
+        action="append",
+        default=[],
+        help="the peer: an IPv4 address, [IPv6]:port or a name, port 1234 unless said; may be given again, for other"
+        " ways to it, the preferred one first (default: wait for a peer)",
     )
     add(
         "--port",
@@ -69,6 +72,8 @@ def tunnel_parser(prog: str) -> Parser:
         help="encrypt and authenticate, with this end's key file (tap2tap genkey makes one); without it nothing is",
     )
     add("--bind", metavar="ADDR", help="local address (default: any, IPv4 and IPv6)")
+    add("--device", metavar="NAME", help="network device, or VRF, that datagrams go through (default: as routes say)")
+    add("--mark", metavar="N", type=number, help="mark of datagrams, for rules of routes and firewalls (SO_MARK)")
     add(
         "--mtu",
         metavar="N",
@@ -134,9 +139,11 @@ def read_config(options: argparse.Namespace) -> config.Config:
     """Turn parsed options into a checked Config. Raises UsageError."""
     result = config.Config(
         interface=options.iface,
-        remote=endpoint.split_host_port(options.remote, config.PORT) if options.remote is not None else None,
+        remotes=tuple(endpoint.split_host_port(each, config.PORT) for each in options.remote),
         bind=options.bind,
         port=options.port,
+        mark=options.mark,
+        device=options.device,
         mtu=options.mtu,
         mac=config.parse_mac(options.mac) if options.mac is not None else None,
         key=options.key,

@@ -53,7 +53,8 @@ class Driver:
         self._on_peer_event = on_peer_event
         self._link = link.Link(
             keys,
-            remote=cable.remote,
+            client=cable.client,
+            remotes=cable.remotes,
             keepalive=cable.keepalive,
             hardware_aes=hardware_aes(),
             random=os.urandom,
@@ -102,9 +103,13 @@ class Driver:
                 case Missed() if role is Role.INBOUND:
                     self._look_at = min(self._look_at, now + MISSED_WAIT)
 
-    def move(self, remote: Endpoint) -> None:
-        """The configured remote has another address now."""
-        self._link.remote = remote
+    def move(self, remotes: tuple[Endpoint, ...]) -> None:
+        """The configured remotes have these addresses now."""
+        self._link.remotes = remotes
+
+    def call(self) -> None:
+        """Call the peer now."""
+        self._do(self._link.call(clock.now()))
 
     def deadline(self) -> float:
         """When `tick` is next needed, in seconds of the clock."""

@@ -21,7 +21,7 @@ from tap2tap.keyfile import read_key_file
 from tap2tap.keys import CableKeys, parse_keys, public_key
 from tap2tap.link import messages
 from tap2tap.link.driver import Driver
-from tap2tap.link.messages import FDS, BadKeyFile, Cable, Channel, Goodbye, Ready, Remote
+from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Channel, Goodbye, Ready, Remotes
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure.actions import Send
 from tap2tap.protocols.secure.link import Link
@@ -40,7 +40,8 @@ def rehearse() -> None:
         caller, called = (
             Link(
                 CableKeys(mine, public_key(theirs)),
-                remote=nowhere,
+                client=True,
+                remotes=(nowhere,),
                 keepalive=0,
                 hardware_aes=hardware_aes,
                 random=os.urandom,
@@ -126,8 +127,10 @@ class _Life:
                 for role, channel in self._channels.items():
                     self._driver.connect(role, channel)
                 self._driver.start()
-            case Remote(remote) if self._driver:
-                self._driver.move(remote)
+            case Remotes(endpoints) if self._driver:
+                self._driver.move(endpoints)
+            case Call() if self._driver:
+                self._driver.call()
             case _:
                 log.debug("unexpected message", kind=type(message).__name__)
         return True

@@ -11,13 +11,12 @@ from typing import NamedTuple, TypeAlias
 
 from tap2tap import endpoint
 from tap2tap.counters import Role
-from tap2tap.endpoint import Endpoint
+from tap2tap.endpoint import PACKED, Endpoint
 
 MOST = 8192  # bytes of a message
 FDS = 3  # descriptors beside a message to the link process, at most; none are taken from it
 IDENTITY = 16  # bytes
-_PACKED = 24  # bytes of a packed endpoint
-_CABLE = struct.Struct("=HH")  # keepalive, mtu; and then the remote, if there is one
+_CABLE = struct.Struct("=HHB")  # keepalive, mtu, client; and then the remotes
 
 
 class Cable(NamedTuple):
@@ -28,7 +27,8 @@ class Cable(NamedTuple):
     record: int | None  # where to keep where the peer is (tap2tap.peer_record)
     keepalive: int  # seconds, 0 is off
     mtu: int  # of the tap
-    remote: Endpoint | None
+    client: bool  # it calls: there are remotes, though perhaps not found yet
+    remotes: tuple[Endpoint, ...]  # the best first
 
 
 class Channel(NamedTuple):
@@ -38,10 +38,14 @@ class Channel(NamedTuple):
     fd: int
 
 
-class Remote(NamedTuple):
-    """To the link process: the configured remote has another address now."""
+class Remotes(NamedTuple):
+    """To the link process: the configured remotes have these addresses now, the best first."""
 
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...]
+
+
+class Call(NamedTuple):
+    """To the link process: call the peer now, whatever is known of it; the network may be another one."""
 
 
 class Goodbye(NamedTuple):
@@ -85,16 +89,16 @@ class PathMtu(NamedTuple):
 
 
 PeerEvent: TypeAlias = PeerUp | PeerDown | PeerMoved | PathMtu
-ToLink: TypeAlias = Cable | Channel | Remote | Goodbye
+ToLink: TypeAlias = Cable | Channel | Remotes | Call | Goodbye
 ToSupervisor: TypeAlias = Ready | BadKeyFile | PeerEvent
 
-_LETTERS: dict[bytes, type[Remote | PeerEvent]] = {
-    b"A": Remote,
+_LETTERS: dict[bytes, type[PeerEvent]] = {
     b"U": PeerUp,
     b"D": PeerDown,
     b"M": PeerMoved,
     b"P": PathMtu,
 }
+REMOTES = 64  # endpoints in one message, at most: there is room for them
 _ROLES = {b"O": Role.OUTBOUND, b"I": Role.INBOUND}
 
 
@@ -110,12 +114,16 @@ def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
     """Send a message. Raises OSError when there is no room, or nobody to read it."""
     fds: list[int] = []
     match message:
-        case Cable(tap, udp, record, keepalive, mtu, remote):
+        case Cable(tap, udp, record, keepalive, mtu, client, remotes):
             fds = [tap, udp, *([] if record is None else [record])]
-            packed = b"C" + _CABLE.pack(keepalive, mtu) + (endpoint.pack(remote) if remote else b"")
+            packed = b"C" + _CABLE.pack(keepalive, mtu, client) + b"".join(map(endpoint.pack, remotes))
         case Channel(role, fd):
             fds = [fd]
             packed = next(letter for letter, each in _ROLES.items() if each is role)
+        case Remotes(endpoints):
+            packed = b"A" + b"".join(map(endpoint.pack, endpoints))
+        case Call():
+            packed = b"N"
         case Goodbye():
             packed = b"G"
         case Ready(identity):
@@ -153,16 +161,19 @@ def receive(sock: socket.socket, fds: int = 0) -> ToLink | ToSupervisor | None:
 def _parse(packed: bytes, fds: list[int]) -> ToLink | ToSupervisor:
     letter, rest = packed[:1], packed[1:]
     if letter == b"C" and len(fds) in (2, 3):
-        keepalive, mtu = _CABLE.unpack(rest[: _CABLE.size])
-        remote = rest[_CABLE.size :]
+        keepalive, mtu, client = _CABLE.unpack(rest[: _CABLE.size])
         record = fds[2] if len(fds) == 3 else None
-        return Cable(fds[0], fds[1], record, keepalive, mtu, _endpoint(remote) if remote else None)
+        return Cable(fds[0], fds[1], record, keepalive, mtu, bool(client), _endpoints(rest[_CABLE.size :]))
     if letter in _ROLES and not rest and len(fds) == 1:
         return Channel(_ROLES[letter], *fds)
     if fds:
         raise ValueError
     if letter in _LETTERS:
-        return _LETTERS[letter](_endpoint(rest))
+        return _LETTERS[letter](endpoint.read(rest))
+    if letter == b"A":
+        return Remotes(_endpoints(rest))
+    if letter == b"N" and not rest:
+        return Call()
     if letter == b"G" and not rest:
         return Goodbye()
     if letter == b"R" and len(rest) == IDENTITY:
@@ -172,9 +183,5 @@ def _parse(packed: bytes, fds: list[int]) -> ToLink | ToSupervisor:
     raise ValueError
 
 
-def _endpoint(packed: bytes) -> Endpoint:
-    """Read an endpoint, which has one spelling."""
-    found = endpoint.unpack(packed)
-    if len(packed) != _PACKED or endpoint.pack(found) != packed:
-        raise ValueError
-    return found
+def _endpoints(packed: bytes) -> tuple[Endpoint, ...]:
+    return tuple(endpoint.read(packed[at : at + PACKED]) for at in range(0, len(packed), PACKED))

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from tap2tap import clock, counters, device, endpoint, log
+from tap2tap import clock, counters, device, endpoint, log, udp_socket
 from tap2tap.config import Config
 from tap2tap.counters import Slot
 from tap2tap.endpoint import Endpoint
@@ -26,16 +26,16 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
         tap = device.open_tap(config.interface)
         stack.callback(os.close, tap.fd)
         offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
-        sock = stack.enter_context(endpoint.open_socket(config.bind, config.port, fragment=config.key is None))
+        sock = stack.enter_context(udp_socket.open_socket(config.bind, config.port, fragment=config.key is None))
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
-        remote = next((each for each in remotes if endpoint.reaches(sock, each)), None)
+        remote = next((each for each in remotes if udp_socket.reaches(sock, each)), None)
         if remotes and remote is None:
             raise UsageError(
                 f"--remote {remotes[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
             )
-        gro = config.offload and endpoint.enable_gro(sock)
-        trains = config.offload and config.segmentation and endpoint.can_segment(sock)
+        gro = config.offload and udp_socket.enable_gro(sock)
+        trains = config.offload and config.segmentation and udp_socket.can_segment(sock)
         told = [name for name, there in (("segmentation", trains), ("gro", gro)) if there]
         log.debug("offloads", tap=",".join(offloads) or "none", socket=",".join(told) or "none")
         cable = Cable(
@@ -43,15 +43,15 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             tap=tap.fd,
             sock=sock,
             memory=memory,
-            mtu=config.tap_mtu(endpoint.version(sock, remote)),
-            remote=remote,
+            mtu=config.tap_mtu(udp_socket.version(sock, remote)),
+            client=config.client,
             keepalive=config.keepalive_seconds,
             offload=config.offload,
             trains=trains,
             join_udp="uso" in offloads and joins_udp(os.uname().release),
             clamp=config.clamp,
         )
-        _enter(cable)
+        _enter(cable, remote)
         yield cable
 
 
@@ -65,7 +65,7 @@ def joins_udp(release: str) -> bool:
     return found is not None and tuple(int(number or 0) for number in found.groups()) >= (6, 8, 5)
 
 
-def _enter(cable: Cable) -> None:
+def _enter(cable: Cable, remote: Endpoint | None) -> None:
     """Write what `stats` says of the cable, and where the peer is to be found first."""
     slots = cable.memory.slots
     with contextlib.suppress(OSError):  # without /proc there is no `stats` either
@@ -77,8 +77,8 @@ def _enter(cable: Cable) -> None:
     slots[Slot.PID] = os.getpid()
     counters.store_name(slots, cable.name)
     endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(cable.sock.getsockname()))
-    if cable.remote is not None:
-        endpoint.store(slots, Slot.PEER, cable.remote)
+    if remote is not None:
+        endpoint.store(slots, Slot.PEER, remote)
     if not slots[Slot.LINK]:
         route.measure(cable)
 
@@ -116,7 +116,7 @@ def mac_of(interface: str, config: Config, identity: bytes) -> str | None:
         return config.mac
     if identity:
         return device.derive_mac(identity, interface)
-    role = "{}:{}".format(*config.remote) if config.remote else "server"
+    role = "{}:{}".format(*config.remotes[0]) if config.remotes else "server"
     machine = device.machine_id()
     return device.derive_mac(machine, role, str(config.port), interface) if machine else None
 

@@ -30,7 +30,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 @contextmanager
 def opened(config: Config) -> Iterator[int | None]:
     """Open the record of a tunnel until the end; None where there is to be none, or, with a warning, can be none."""
-    if config.key is None or config.remote is not None or not config.call_back:
+    if config.key is None or config.client or not config.call_back:
         yield None
         return
     if os.geteuid() != 0:

@@ -8,7 +8,7 @@ breaks none of them. Nothing of a key comes by here, and nothing that came from 
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tap2tap import log
 from tap2tap.config import Config
@@ -88,10 +88,11 @@ class LinkProcess:
                 raise UsageError(words)
         raise StartError("the link process cannot start: see its message above")
 
-    def lend(self, cable: Cable) -> None:
-        """Let it begin with the handshakes over this cable."""
+    def lend(self, cable: Cable, remotes: Sequence[Endpoint]) -> None:
+        """Let it begin with the handshakes over this cable; `remotes` are where the peer may be, the best first."""
+        some = tuple(remotes)[: messages.REMOTES]
         self._cable = messages.Cable(
-            cable.tap, cable.sock.fileno(), self._record, cable.keepalive, cable.mtu, cable.remote
+            cable.tap, cable.sock.fileno(), self._record, cable.keepalive, cable.mtu, cable.client, some
         )
         self._tell(self._cable)
 
@@ -103,11 +104,16 @@ class LinkProcess:
         self._tell(messages.Channel(role, self._ends[role].fileno()))
         return theirs
 
-    def move(self, remote: Endpoint) -> None:
-        """The configured remote has another address now."""
-        if self._cable and self._cable.remote != remote:
-            self._cable = self._cable._replace(remote=remote)
-            self._tell(messages.Remote(remote))
+    def move(self, remotes: Sequence[Endpoint]) -> None:
+        """The configured remotes have these addresses now, the best first."""
+        some = tuple(remotes)[: messages.REMOTES]
+        if self._cable and self._cable.remotes != some:
+            self._cable = self._cable._replace(remotes=some)
+            self._tell(messages.Remotes(some))
+
+    def call(self) -> None:
+        """Have it call the peer now."""
+        self._tell(messages.Call())
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:

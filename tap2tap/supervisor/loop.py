@@ -102,6 +102,6 @@ class Watch:
         slots = self._cable.memory.slots
         resolver.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
         if self._link:
-            self._link.move(resolver.known)
+            self._link.move([resolver.known])
         elif endpoint.load(slots, Slot.PEER) != resolver.known:
             endpoint.store(slots, Slot.PEER, resolver.known)

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 
-from tap2tap import device, endpoint, log, memory, privileges
+from tap2tap import device, endpoint, log, memory, privileges, udp_socket
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
@@ -90,7 +90,8 @@ def carry(
         announce(cable)
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
-            link.lend(cable)
+            remote = endpoint.load(cable.memory.slots, Slot.PEER)
+            link.lend(cable, [remote] if remote else [])
         Watch(cable, workers, stop, hooks, link, make_resolver(cable, lookups), publisher).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
@@ -118,10 +119,10 @@ def identity(config: Config) -> Identity:
 @contextlib.contextmanager
 def make_lookups(config: Config, become: Identity) -> Iterator[Lookups | None]:
     """Make what looks the remote's name up, where it is a name, and see to its end. Raises StartError."""
-    if config.remote is None or endpoint.is_address(config.remote[0]):
+    if not config.remotes or endpoint.is_address(config.remotes[0][0]):
         yield None
         return
-    with contextlib.closing(Lookups(*config.remote, become)) as lookups:
+    with contextlib.closing(Lookups(*config.remotes[0], become)) as lookups:
         yield lookups
 
 
@@ -129,27 +130,29 @@ def find_remotes(config: Config, lookups: Lookups | None, stop: Signals) -> list
     """Where the remote may be, the best first; empty in server mode. Raises StartError, Interrupted."""
     if lookups:
         return lookups.first(stop)
-    return endpoint.resolve(*config.remote) if config.remote else []
+    return endpoint.resolve(*config.remotes[0]) if config.remotes else []
 
 
 def make_resolver(cable: Cable, lookups: Lookups | None) -> Resolver | None:
     """Make what looks the remote's name up again, where it is a name."""
-    if lookups is None or cable.remote is None:
+    remote = endpoint.load(cable.memory.slots, Slot.PEER)
+    if lookups is None or remote is None:
         return None
-    return Resolver(lookups, cable.remote, lambda remote: endpoint.reaches(cable.sock, remote))
+    return Resolver(lookups, remote, lambda remote: udp_socket.reaches(cable.sock, remote))
 
 
 def announce(cable: Cable) -> None:
     """Say that the tunnel is up."""
     gc.freeze()
-    if not cable.remote:
+    remote = endpoint.load(cable.memory.slots, Slot.PEER)
+    if not cable.client:
         log.info("waiting for the first peer to call")
     log.info(
         "tunnel is up",
         interface=cable.name,
         mtu=cable.mtu,
         local=endpoint.load(cable.memory.slots, Slot.LOCAL),
-        remote=cable.remote or "any",
+        remote=remote or "any",
     )
 
 

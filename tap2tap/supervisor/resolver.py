@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 
 from tap2tap import endpoint, log
-from tap2tap.endpoint import Endpoint
+from tap2tap.endpoint import PACKED, Endpoint
 from tap2tap.errors import OK, StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.run_in_child import ANSWER, Job, failure, outcome
@@ -24,8 +24,6 @@ SILENCE = 30.0  # seconds without a word from the peer before its name is looked
 EVERY = 60.0  # seconds between two lookups, at least; also the longest that one may take
 MOST = 64  # endpoints of a name
 PATIENCE = 2.0  # seconds that the process has to end
-
-_PACKED = 24  # bytes of a packed endpoint
 
 Find = Callable[[str, int], Iterable[Endpoint]]
 Identity = tuple[int, int]  # uid and gid
@@ -108,9 +106,11 @@ def _packed(found: Iterable[Endpoint]) -> bytes:
 
 def endpoints_in(answer: bytes, port: int) -> list[Endpoint]:
     """The endpoints, at most MOST, in what a lookup answered; empty unless every one is as it should be."""
-    pieces = [answer[at : at + _PACKED] for at in range(0, len(answer), _PACKED)][:MOST]
-    found = [endpoint.unpack(piece) for piece in pieces if len(piece) == _PACKED]
-    sound = [endpoint.pack(each) for each in found] == pieces and all(each.port == port for each in found)
+    pieces = [answer[at : at + PACKED] for at in range(0, len(answer), PACKED)][:MOST]
+    found = [endpoint.unpack(piece) for piece in pieces if len(piece) == PACKED]
+    sound = [endpoint.pack(each) for each in found] == pieces and all(
+        each.port == port and each.local is None for each in found
+    )
     return found if sound else []
 
 

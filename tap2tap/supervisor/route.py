@@ -7,7 +7,7 @@ for that, and whoever can choose another MTU is told once.
 import socket
 from contextlib import suppress
 
-from tap2tap import device, endpoint, log
+from tap2tap import device, endpoint, log, udp_socket
 from tap2tap.counters import Count, Slot
 from tap2tap.endpoint import HEADERS, Endpoint
 from tap2tap.workers.worker import Cable
@@ -34,7 +34,7 @@ def measure(cable: Cable) -> tuple[int, int]:
     """Enter what one datagram to the peer may hold, Slot.PATH; return it, and the bytes of the headers around it."""
     slots = cable.memory.slots
     peer = endpoint.load(slots, Slot.PEER)
-    headers = HEADERS[peer.address.version if peer else endpoint.version(cable.sock, None)]
+    headers = HEADERS[peer.address.version if peer else udp_socket.version(cable.sock, None)]
     payload = max(0, min((path_mtu(peer, cable.sock) if peer else UNKNOWN) - headers, MAX_PAYLOAD))
     slots[Slot.PATH] = payload
     return payload, headers

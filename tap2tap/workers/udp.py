@@ -11,7 +11,8 @@ from array import array
 from socket import MSG_DONTWAIT
 from termios import TIOCOUTQ
 
-from tap2tap.endpoint import SOL_UDP, UDP_GRO, UDP_SEGMENT, SockAddr, from_raw, from_sockaddr
+from tap2tap.endpoint import SockAddr, from_raw, from_sockaddr
+from tap2tap.udp_socket import SOL_UDP, UDP_GRO, UDP_SEGMENT
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.train import ROOM
 

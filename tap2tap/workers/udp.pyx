@@ -11,7 +11,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 
 from tap2tap.workers.arena cimport Arena
 
-from tap2tap.endpoint import SOL_UDP as _SOL_UDP, UDP_GRO as _UDP_GRO, UDP_SEGMENT as _UDP_SEGMENT
+from tap2tap.udp_socket import SOL_UDP as _SOL_UDP, UDP_GRO as _UDP_GRO, UDP_SEGMENT as _UDP_SEGMENT
 from tap2tap.workers.train import ROOM as _ROOM
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -80,6 +80,7 @@ cdef class Outgoing:
 
     cpdef int aim(self, bytes sockaddr) except -1:
         cdef Py_ssize_t length = PyBytes_GET_SIZE(sockaddr)
+        length = {20: 16, 44: 28}[length]  # the local address is not used yet
         if length > <Py_ssize_t>sizeof(sockaddr_storage):
             raise ValueError(f"{length} bytes are no struct sockaddr")
         memcpy(&self.name, PyBytes_AS_STRING(sockaddr), length)
@@ -188,8 +189,8 @@ cdef class Incoming:
     cpdef bytes source(self, int number):
         cdef msghdr* message = self.message(number)
         cdef const char* name = <const char*>message.msg_name
-        if PyBytes_GET_SIZE(self.last) != <Py_ssize_t>message.msg_namelen or memcmp(
+        if PyBytes_GET_SIZE(self.last) < <Py_ssize_t>message.msg_namelen or memcmp(
             PyBytes_AS_STRING(self.last), name, message.msg_namelen
         ):
-            self.last = name[: message.msg_namelen]
+            self.last = name[: message.msg_namelen] + bytes({16: 4, 28: 16}[message.msg_namelen])
         return self.last

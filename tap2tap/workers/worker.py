@@ -8,7 +8,6 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import NamedTuple
 
 from tap2tap.counters import DataPlane
-from tap2tap.endpoint import Endpoint
 from tap2tap.memory import Memory
 from tap2tap.workers import arena
 
@@ -23,7 +22,7 @@ class Cable(NamedTuple):
     sock: socket.socket
     memory: Memory
     mtu: int
-    remote: Endpoint | None  # None: server mode
+    client: bool  # whether it is configured where the peer is; else it waits to be called
     keepalive: int  # seconds, 0 is off
     offload: bool  # split, and join
     trains: bool  # the socket sends trains

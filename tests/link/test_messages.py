@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tap2tap.counters import Role
 from tap2tap.endpoint import Endpoint
 from tap2tap.link import messages
-from tap2tap.link.messages import FDS, IDENTITY, BadKeyFile, Cable, Channel, Goodbye, PeerEvent, Ready, Remote
+from tap2tap.link.messages import FDS, IDENTITY, BadKeyFile, Cable, Call, Channel, Goodbye, PeerEvent, Ready, Remotes
+from tests.support.endpoints import endpoints
 
-addresses = st.ip_addresses().filter(lambda each: not str(each).startswith("::ffff:"))
-endpoints = st.builds(Endpoint, addresses, st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1))
-events = st.one_of([st.builds(kind, endpoints) for kind in get_args(PeerEvent)])
+remotes = st.lists(endpoints(), max_size=messages.REMOTES).map(tuple)
+events = st.one_of([st.builds(kind, endpoints()) for kind in get_args(PeerEvent)])
 
 
 @contextlib.contextmanager
@@ -33,7 +33,8 @@ def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
     st.one_of(
         events,
         st.just(Goodbye()),
-        st.builds(Remote, endpoints),
+        st.just(Call()),
+        st.builds(Remotes, remotes),
         st.builds(Ready, st.binary(min_size=IDENTITY, max_size=IDENTITY)),
     )
 )
@@ -47,17 +48,17 @@ def test_what_is_sent_arrives(message: messages.ToLink | messages.ToSupervisor) 
         assert messages.receive(theirs) is None
 
 
-@given(st.none() | st.just(0), st.integers(0, 3600), st.integers(0, 65535), st.none() | endpoints)
+@given(st.none() | st.just(0), st.integers(0, 3600), st.integers(0, 65535), remotes)
 def test_descriptors_arrive_with_what_is_said_about_them(
-    record: int | None, keepalive: int, mtu: int, remote: Endpoint | None
+    record: int | None, keepalive: int, mtu: int, endpoints: tuple[Endpoint, ...]
 ) -> None:
     with channel() as (ours, theirs):
-        messages.send(ours, Cable(0, 1, record, keepalive, mtu, remote))
+        messages.send(ours, Cable(0, 1, record, keepalive, mtu, bool(endpoints), endpoints))
         messages.send(ours, Channel(Role.INBOUND, 2))
         cable, worker = (messages.receive(theirs, FDS) for _ in range(2))
         assert isinstance(cable, Cable)
         assert isinstance(worker, Channel)
-        assert cable[3:] == (keepalive, mtu, remote)
+        assert cable[3:] == (keepalive, mtu, bool(endpoints), endpoints)
         assert worker.role is Role.INBOUND
         pairs = [(0, cable.tap), (1, cable.sock), (2, worker.fd), (record, cable.record)]
         assert (record is None) == (cable.record is None)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
-from tap2tap.endpoint import Endpoint, open_socket
+from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor import route
+from tap2tap.udp_socket import open_socket
 from tests.support import frames
 from tests.support.secured import secured
 from tests.support.traffic import Wire, bulk

@@ -13,8 +13,8 @@ import pytest
 
 from tap2tap import device
 from tap2tap.demo.lab import Lab, wait_for
-from tap2tap.endpoint import SOL_UDP, UDP_SEGMENT
 from tap2tap.protocols.secure import wire
+from tap2tap.udp_socket import SOL_UDP, UDP_SEGMENT
 from tap2tap.vnet import VIRTIO_NET_HDR_GSO_UDP_L4
 from tests.support.frames import Flow, build, dissect, payload, resegment, super_frame
 from tests.support.lone import Lone, roomy

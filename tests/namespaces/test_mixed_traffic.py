@@ -20,7 +20,7 @@ from typing import Self
 import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
-from tap2tap.endpoint import SO_RCVBUFFORCE
+from tap2tap.udp_socket import SO_RCVBUFFORCE
 from tap2tap.vnet import NO_OFFLOAD, VNET_HEADER, VNET_LENGTH
 from tests.support import frames
 from tests.support.lone import roomy

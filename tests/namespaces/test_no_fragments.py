@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from tap2tap.demo.lab import Lab
-from tap2tap.endpoint import Endpoint, open_socket
+from tap2tap.endpoint import Endpoint
 from tap2tap.memory import GROUP
+from tap2tap.udp_socket import open_socket
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.send import Sender
 from tap2tap.workers.train import ROOM

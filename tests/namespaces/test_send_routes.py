@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tap2tap import endpoint
+from tap2tap import udp_socket
 from tap2tap.counters import Count
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tap2tap.workers.send import RETRY_AFTER
@@ -25,7 +25,7 @@ def between(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A path from the left host to the right one."""
     with ExitStack() as stack:
         with lab.left.inside():
-            sock = stack.enter_context(endpoint.open_socket(lab.left.ipv4, 1234))
+            sock = stack.enter_context(udp_socket.open_socket(lab.left.ipv4, 1234))
         peer = roomy(stack.enter_context(lab.right.socket(socket.AF_INET, socket.SOCK_DGRAM)))
         peer.bind((lab.right.ipv4, 1234))
         path = Path(sock, peer, monkeypatch)

@@ -66,8 +66,8 @@ def test_whatever_differs_between_two_ends_on_clones_of_one_machine_tells_them_a
         for config, identity in (
             (Config(), b""),
             (Config(port=1235), b""),
-            (Config(remote=("192.0.2.1", 1234)), b""),
-            (Config(remote=("192.0.2.2", 1234)), b""),  # both ends may call
+            (Config(remotes=(("192.0.2.1", 1234),)), b""),
+            (Config(remotes=(("192.0.2.2", 1234),)), b""),  # both ends may call
             (Config(key="a"), b"1" * 16),
             (Config(key="b"), b"2" * 16),
         )
@@ -79,7 +79,7 @@ def test_whatever_differs_between_two_ends_on_clones_of_one_machine_tells_them_a
 def test_a_key_keeps_its_address_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     one = mac_of("tap0", Config(key="a"), b"1" * 16)
     monkeypatch.setattr(device, "machine_id", lambda: b"")
-    assert mac_of("tap0", Config(key="elsewhere", port=7, remote=("192.0.2.1", 1)), b"1" * 16) == one
+    assert mac_of("tap0", Config(key="elsewhere", port=7, remotes=(("192.0.2.1", 1),)), b"1" * 16) == one
     assert mac_of("tap0", Config(), b"") is None
 
 

@@ -47,7 +47,7 @@ class Answering:
 
     def __init__(self) -> None:
         self.home, vps = make_keys()
-        self.link = Link(vps, remote=None, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+        self.link = Link(vps, client=False, remotes=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
         self.now = 100.0
 
     def initiation(self, cookie: bytes = NO_COOKIE) -> list[bytes | int]:
@@ -134,7 +134,7 @@ def nobody_is_there_and_the_address_goes_away() -> None:
     cable = Cable()
     cable.network.policy = without(*range(256))
     cable.network.run(100)
-    cable.home.link.remote = None
+    cable.home.link.remotes = ()
     cable.network.run(10)
     assert cable.home.link.next_deadline() == float("inf")
 
@@ -187,7 +187,7 @@ def a_new_address_does_not_answer() -> None:
 
 def a_goodbye_ends_whatever_is_older() -> None:
     home, vps = make_keys()
-    link = Link(home, remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(home, client=True, remotes=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     (send,) = link.start(100.0)
     link.received(101.0, response_to(send, vps), VPS)
     end = Answering()
@@ -210,7 +210,7 @@ def response_to(action: Action, vps: CableKeys) -> bytes:
 
 def our_own_session_is_proved_late() -> None:
     home, vps = make_keys()
-    link = Link(home, remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(home, client=True, remotes=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     (send,) = link.start(100.0)
     response = response_to(send, vps)
     (theirs,) = recordings(vps, 1)
@@ -224,7 +224,9 @@ def our_own_session_is_proved_late() -> None:
 
 def a_link_takes_over() -> None:
     """Until the session of its predecessor is over, the peer stays up, and then it is down."""
-    link = Link(make_keys()[0], remote=VPS, keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(
+        make_keys()[0], client=True, remotes=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500
+    )
     link.resume(VPS, heard=95.0, until=105.0)
     link.start(100.0)
     assert link.status().state == "up"

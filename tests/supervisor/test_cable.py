@@ -75,6 +75,6 @@ def test_a_route_says_what_a_datagram_holds_however_odd_its_mtu(
     shared = memory.create()
     endpoint.store(shared.slots, Slot.PEER, Endpoint(ipaddress.ip_address("192.0.2.1"), 1234))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        cable = Cable("tap0", -1, sock, shared, 1458, None, 0, True, True, True, True)
+        cable = Cable("tap0", -1, sock, shared, 1458, False, 0, True, True, True, True)
         assert route.measure(cable) == (payload, 28)
     assert shared.slots[Slot.PATH] == payload

@@ -47,7 +47,7 @@ def test_folder_and_file_are_made_for_root_alone(place: Path) -> None:
         os.fstat(fd)
 
 
-@pytest.mark.parametrize("config", [Config(), Config(key="a", remote=("h", 1)), Config(key="a", call_back=False)])
+@pytest.mark.parametrize("config", [Config(), Config(key="a", remotes=(("h", 1),)), Config(key="a", call_back=False)])
 def test_there_is_none_where_nobody_would_be_called(place: Path, config: Config) -> None:
     with call_back.opened(config) as fd:
         assert fd is None

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap.demo.lab import wait_for
-from tap2tap.endpoint import Endpoint, pack
+from tap2tap.endpoint import PACKED, Endpoint, pack
 from tap2tap.errors import StartError
 from tap2tap.supervisor import process, resolver
 from tap2tap.supervisor.resolver import EVERY, MOST, SILENCE, Lookups, Resolver, endpoints_in
+from tests.support.endpoints import endpoints
 from tests.support.tunnel import alive, wait_gone
 
 OLD = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234)
@@ -184,11 +185,10 @@ def test_without_room_for_a_lookup_nothing_happens(monkeypatch: pytest.MonkeyPat
     assert name.known == OLD
 
 
-addresses = st.ip_addresses().filter(lambda each: not str(each).startswith("::ffff:"))
-endpoints = st.lists(st.builds(Endpoint, addresses, st.just(1234), st.integers(0, 2**32 - 1)), max_size=2 * MOST)
+answers = st.lists(endpoints(st.just(1234), local=False), max_size=2 * MOST)
 
 
-@given(endpoints)
+@given(answers)
 def test_what_an_honest_lookup_answers_is_what_it_found(found: list[Endpoint]) -> None:
     assert endpoints_in(b"".join(map(pack, found)), 1234) == found[:MOST]
 
@@ -198,13 +198,15 @@ def test_whatever_a_lookup_answers_is_endpoints_of_the_port_that_was_asked_for_o
     found = endpoints_in(answer, 1234)
     assert len(found) <= MOST
     assert all(each.port == 1234 for each in found)
-    assert b"".join(map(pack, found)) == answer[: 24 * len(found)]
+    assert b"".join(map(pack, found)) == answer[: PACKED * len(found)]
 
 
-@given(endpoints.filter(bool), st.data())
+@given(answers.filter(bool), st.data())
 def test_an_answer_that_is_wrong_anywhere_counts_for_nothing(found: list[Endpoint], data: st.DataObject) -> None:
     answer = bytearray(b"".join(map(pack, found[:MOST])))
-    at = 24 * data.draw(st.integers(0, len(found[:MOST]) - 1)) + data.draw(st.sampled_from([16, 17, 22, 23]))
+    at = PACKED * data.draw(st.integers(0, len(found[:MOST]) - 1)) + data.draw(
+        st.sampled_from([16, 17, 22, 23, 24, 39])
+    )
     answer[at] ^= data.draw(st.integers(1, 255))
     assert endpoints_in(bytes(answer), 1234) == []
     assert endpoints_in(bytes(answer[:-1]), 1234) == []

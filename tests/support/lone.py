@@ -18,19 +18,10 @@ from typing import Any, Self
 from tap2tap import log, memory
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.demo.lab import Host, wait_for
-from tap2tap.endpoint import (
-    SO_RCVBUFFORCE,
-    SO_SNDBUFFORCE,
-    SOL_UDP,
-    UDP_SEGMENT,
-    Endpoint,
-    enable_gro,
-    from_sockaddr,
-    load,
-    store,
-)
+from tap2tap.endpoint import Endpoint, from_sockaddr, load, store
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure.mailbox import LinkEnd, channel
+from tap2tap.udp_socket import SO_RCVBUFFORCE, SO_SNDBUFFORCE, SOL_UDP, UDP_SEGMENT, enable_gro
 from tap2tap.vnet import NO_OFFLOAD, VNET_LENGTH
 from tap2tap.workers.inbound import inbound
 from tap2tap.workers.outbound import outbound
@@ -105,7 +96,7 @@ class Lone:
             self.link = LinkEnd(ours, self.counts)
         self._facts = {"mtu": 1458, "keepalive": 0, "offload": False} | cable
         self._facts = dict.fromkeys(("trains", "join_udp", "clamp"), True) | self._facts
-        self._facts["remote"] = remote
+        self._facts["client"] = remote
         if self._facts["trains"]:
             enable_gro(self.sock)
         if remote:
@@ -216,7 +207,6 @@ def main(argv: Sequence[str]) -> None:
     facts = json.loads(argv[1])
     tap, sock, fd, *link = map(int, argv[2:])
     shared = mapped(fd)
-    facts["remote"] = load(shared.slots, Slot.PEER) if facts["remote"] else None
     log.setup(argv[0], log.WARNING)
     loop = outbound if argv[0] == "outbound" else inbound
     cable = Cable(name="lone", tap=tap, sock=socket.socket(fileno=sock), memory=shared, **facts)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Self
 
 from tap2tap.commands.genkey import genkey
 from tap2tap.demo.lab import Host, wait_for
-from tap2tap.endpoint import SO_RCVBUFFORCE
 from tap2tap.protocols.secure import wire
+from tap2tap.udp_socket import SO_RCVBUFFORCE
 from tests.support import timed
 from tests.support.datagrams import take_apart
 from tests.support.traffic import ETH_P_ALL, SOL_PACKET

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tap2tap import endpoint
+from tap2tap import endpoint, udp_socket
 from tap2tap.counters import Count, Drop
-from tap2tap.endpoint import SOL_UDP, UDP_SEGMENT
 from tap2tap.memory import GROUP
+from tap2tap.udp_socket import SOL_UDP, UDP_SEGMENT
 from tap2tap.workers import send
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.send import Sender
@@ -112,7 +112,7 @@ def lay(arena: Arena, datagrams: list[bytes], at: int = 0) -> Train:
 @contextmanager
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A path within this host."""
-    with endpoint.open_socket("127.0.0.1", 0) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+    with udp_socket.open_socket("127.0.0.1", 0) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         roomy(peer).bind(("127.0.0.1", 0))
         yield Path(sock, peer, monkeypatch)
 

@@ -99,7 +99,8 @@ class Host:
         """As when the tunnel is killed and started again: nothing survives but the key file, and where the peer was."""
         self.link = Link(
             self.keys,
-            remote=self.remote,
+            client=self.remote is not None,
+            remotes=[self.remote] if self.remote else [],
             keepalive=self.keepalive,
             hardware_aes=self.aes,
             random=self.network.random.randbytes,

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from tap2tap.demo.lab import Host
-from tap2tap.endpoint import SO_RCVBUFFORCE, SOL_UDP, UDP_SEGMENT
+from tap2tap.udp_socket import SO_RCVBUFFORCE, SOL_UDP, UDP_SEGMENT
 
 TIMEOUT = 40.0  # seconds, for what has no reason to fail but a slow machine
 

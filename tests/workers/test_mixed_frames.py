@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tap2tap import endpoint
+from tap2tap import udp_socket
 from tap2tap.vnet import VNET_LENGTH
 from tap2tap.workers import ciphers
 from tap2tap.workers.receive import Receiver
@@ -135,7 +135,7 @@ def test_what_came_from_others_is_still_there_when_its_turn_comes() -> None:
     came: list[bytes] = []
     with ExitStack() as stack:
         ends = Ends(stack)
-        sock = stack.enter_context(roomy(endpoint.open_socket("127.0.0.1", 0)))
+        sock = stack.enter_context(roomy(udp_socket.open_socket("127.0.0.1", 0)))
         receiver, train = Receiver(sock, ends.incoming, 0), Train()
         for datagram in sent:
             sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap2tap import endpoint
+from tap2tap import endpoint, udp_socket
 from tap2tap.abi import set_timeout
-from tap2tap.endpoint import SOL_UDP, UDP_SEGMENT
+from tap2tap.udp_socket import SOL_UDP, UDP_SEGMENT
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.receive import OURS, Receiver
 from tap2tap.workers.train import Train
@@ -100,7 +100,7 @@ class Kernel(Incoming):
 def receiving(messages: Sequence[Message], kernel: type[Kernel] = Kernel) -> Iterator[tuple[Receiver, Arena]]:
     """A receiver of these messages, and where it puts them."""
     arena = Arena(AREA)
-    with endpoint.open_socket("127.0.0.1", 0) as sock:
+    with udp_socket.open_socket("127.0.0.1", 0) as sock:
         receiver = Receiver(sock, arena, 0)
         receiver.incoming = kernel(sock, arena, messages)
         yield receiver, arena
@@ -159,9 +159,9 @@ def test_what_senders_on_this_machine_make_comes_out_as_it_went_in(
     trains: list[tuple[int, int, int, float]],
 ) -> None:
     most = most_segments()
-    with endpoint.open_socket("127.0.0.1", 0) as sock:
-        find_room(2 * endpoint.BUFFER, sock)  # all waits there before it is read
-        endpoint.enable_gro(sock)
+    with udp_socket.open_socket("127.0.0.1", 0) as sock:
+        find_room(2 * udp_socket.BUFFER, sock)  # all waits there before it is read
+        udp_socket.enable_gro(sock)
         callers = [roomy(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
         for caller in callers:
             caller.bind(("127.0.0.1", 0))
@@ -185,7 +185,7 @@ def test_each_message_has_its_source_the_same_object_as_long_as_it_is_the_same(v
     host = "127.0.0.1" if version == 4 else "::1"
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     with (
-        endpoint.open_socket(host, 0) as sock,
+        udp_socket.open_socket(host, 0) as sock,
         socket.socket(family, socket.SOCK_DGRAM) as one,
         socket.socket(family, socket.SOCK_DGRAM) as other,
     ):
@@ -210,11 +210,11 @@ def test_each_message_has_its_source_the_same_object_as_long_as_it_is_the_same(v
 
 
 def test_the_socket_itself_waits_and_gives_up_after_its_timeout() -> None:
-    with endpoint.open_socket("127.0.0.1", 0) as sock:
+    with udp_socket.open_socket("127.0.0.1", 0) as sock:
         receiver = Receiver(sock, Arena(AREA), 0)
         before = time.monotonic()
         assert not receiver.receive()
-        assert time.monotonic() - before > 0.9 * endpoint.RECEIVE_TIMEOUT
+        assert time.monotonic() - before > 0.9 * udp_socket.RECEIVE_TIMEOUT
         set_timeout(sock, socket.SO_RCVTIMEO, 60)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             later = threading.Timer(0.1, sender.sendto, (b"late", sock.getsockname()))

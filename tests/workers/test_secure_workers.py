@@ -6,13 +6,13 @@ import pytest
 
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.demo.lab import Host, wait_for
-from tap2tap.endpoint import IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
 from tap2tap.memory import Private
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
 from tap2tap.protocols.secure.mailbox import Notice, Order, Proved, Received, Task, TooLong
 from tap2tap.protocols.secure.sealing import aead
 from tap2tap.protocols.secure.wire import OVERHEAD, Cipher
+from tap2tap.udp_socket import IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
 from tests.support.lone import Lone, frame, run
 from tests.support.pair import counter
 

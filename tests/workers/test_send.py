@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap2tap import endpoint
+from tap2tap import endpoint, udp_socket
 from tap2tap.counters import Count, Drop
 from tap2tap.memory import GROUP, Private
 from tap2tap.workers.arena import Arena
@@ -225,9 +225,9 @@ def test_a_keepalive_that_is_refused_is_not_counted(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_trains_every_datagram_is_sent_by_itself() -> None:
-    with endpoint.open_socket("127.0.0.1", 0) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+    with udp_socket.open_socket("127.0.0.1", 0) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         roomy(peer).bind(("127.0.0.1", 0))
-        endpoint.enable_gro(peer)  # a train would come whole
+        udp_socket.enable_gro(peer)  # a train would come whole
         arena = Arena(ROOM)
         counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         sent = [bytes((number,)) * (100 if number < 99 else 7) for number in range(100)]  # more than one call takes

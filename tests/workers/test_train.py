@@ -5,7 +5,7 @@ import select
 
 import pytest
 
-from tap2tap import endpoint
+from tap2tap import endpoint, udp_socket
 from tap2tap.counters import Count
 from tap2tap.demo.lab import Lab
 from tap2tap.memory import GROUP
@@ -20,11 +20,11 @@ from tap2tap.workers.udp import AREA, TRAINS
 @pytest.mark.parametrize("size", [88, 700, 1024, 1424, 1452])
 def test_the_longest_train_of_a_size_is_received_whole(lab: Lab, version: int, size: int) -> None:
     with lab.left.inside():
-        left = endpoint.open_socket(None, 1234)
+        left = udp_socket.open_socket(None, 1234)
     with lab.right.inside():
-        right = endpoint.open_socket(None, 1234)
+        right = udp_socket.open_socket(None, 1234)
     with left, right:
-        if not (endpoint.can_segment(left) and endpoint.enable_gro(right)):
+        if not (udp_socket.can_segment(left) and udp_socket.enable_gro(right)):
             pytest.skip("this kernel has no UDP segmentation")
         counts = memoryview(bytearray(GROUP * 8)).cast("Q")
         address = lab.right.ipv4 if version == 4 else lab.right.ipv6

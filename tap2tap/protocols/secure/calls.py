@@ -27,7 +27,7 @@ class Calls:
         timers: Timers,
     ) -> None:
         self._attempts, self._sessions, self._presence, self._exchange = attempts, sessions, presence, exchange
-        self._call_back = None if exchange.home else last  # until a session is proved, or CALLS_BACK were in vain
+        self._call_back = last  # until a session is proved, or CALLS_BACK were in vain
         self._notes, self._timers = notes, timers
         self._not_before = NEVER  # of the next series: the peer has just said goodbye
 

@@ -19,7 +19,7 @@ Pure: a method takes the time and what happened, and returns what to do. The the
 All memory is bounded: the places of `Sessions`, the initiations of `Attempts`, the memories of the `RateLimiter`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
@@ -43,17 +43,18 @@ from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_respon
 class Link:
     """One end of the control plane of a cable.
 
-    `remote` is the configured endpoint of the peer, if any; assign it again when its name resolves to another
-    address. `last` is where the peer was before this end was started, if that is known: without a remote, it is called
-    there. `keepalive` is in seconds, 0 for none; `mtu` is that of our own tap. `random(n)` returns n unpredictable
-    bytes, such as os.urandom.
+    `client`: it is configured whom to call. `remotes` are the endpoints, the best first, as far as they are known;
+    assign them again when their names resolve to others. `last` is where the peer was before this end was started,
+    if that is known: it is called there, but for a client. `keepalive` is in seconds, 0 for none; `mtu` is that of
+    our own tap. `random(n)` returns n unpredictable bytes, such as os.urandom.
     """
 
     def __init__(
         self,
         keys: CableKeys,
         *,
-        remote: Endpoint | None,
+        client: bool,
+        remotes: Sequence[Endpoint],
         keepalive: int,
         hardware_aes: bool,
         random: Callable[[int], bytes],
@@ -76,13 +77,15 @@ class Link:
         self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
-        self._exchange = Exchange(self._presence, remote, mtu=mtu, random=random, timers=self._timers)
+        self._exchange = Exchange(
+            self._presence, remotes[0] if remotes else None, mtu=mtu, random=random, timers=self._timers
+        )
         self._calls = Calls(
             self._attempts,
             self._sessions,
             self._presence,
             self._exchange,
-            last=last,
+            last=None if client else last,
             notes=self._notes,
             timers=self._timers,
         )
@@ -96,13 +99,13 @@ class Link:
         return self._identity
 
     @property
-    def remote(self) -> Endpoint | None:
-        """The configured endpoint of the peer."""
-        return self._exchange.home
+    def remotes(self) -> Sequence[Endpoint]:
+        """The configured endpoints of the peer, the best first."""
+        return [self._exchange.home] if self._exchange.home else []
 
-    @remote.setter
-    def remote(self, remote: Endpoint | None) -> None:
-        self._exchange.home = remote
+    @remotes.setter
+    def remotes(self, remotes: Sequence[Endpoint]) -> None:
+        self._exchange.home = remotes[0] if remotes else None
 
     # What the link process calls.
 
@@ -132,6 +135,10 @@ class Link:
             self._presence.keepalive_sent(now)
             self._todo.append(SendKeepalive())
         return self._done()
+
+    def call(self, now: float) -> list[Action]:
+        """Call the peer now: a session may be in vain, as the network may be another one."""
+        return self.tick(now, self._presence.traffic)
 
     def received(self, now: float, datagram: bytes, source: Endpoint) -> list[Action]:
         """Take a datagram of a handshake type, from anyone; whatever is wrong with it, it is silently dropped."""
@@ -200,7 +207,7 @@ class Link:
         `next_counter` is the first that the outbound worker, which is dead, has not used; it is the link's now.
         """
         self._sessions.expire(now)
-        target = self._exchange.endpoint or self.remote
+        target = self._exchange.endpoint or self._exchange.home
         datagrams = self._sessions.goodbyes(next_counter) if target else []
         self._sessions.clear()
         self._presence.leave(now)

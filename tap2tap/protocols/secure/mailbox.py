@@ -31,7 +31,7 @@ _HANDSHAKE = b"H"
 _CONTROL = b"C"
 _TOO_LONG = b"L"
 _MISSED = b"M"
-_ENDPOINT = 1 + 24  # a letter, and a packed endpoint
+_ENDPOINT = 1 + endpoint.PACKED  # a letter, and a packed endpoint
 _INDEX_AND_NEWEST = struct.Struct("=I?")
 _RECEIVED = struct.Struct("=IIH")  # index, counter, bytes of the datagram; and then the text
 _SIZE = struct.Struct("=H")

@@ -91,7 +91,7 @@ def opener(cable: Cable, arena: Arena, room: int, channel: socket.socket | None)
         opened = SecureOpen(cable.memory, end, family, arena, room, lengths)
         _take_over(cable, end, opened.obey)
         return opened
-    peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.remote is not None)
+    peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.client)
     return PlainOpen(counts, peers, lengths)
 
 

@@ -1,3 +1,6 @@
+cdef int CHECK
+
+
 cdef class Address:
     cdef object _slots
     cdef unsigned long long[::1] _words  # the same

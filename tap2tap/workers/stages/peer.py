@@ -4,13 +4,14 @@ Client mode: the configured remote, for ever. Server mode: the first sender of s
 present one has been silent for a while, so that a stray or forged datagram cannot steal a live tunnel.
 """
 
-from tap2tap.endpoint import Endpoint, from_raw, load, store
+from tap2tap.endpoint import ENDPOINT_SLOTS, Endpoint, from_raw, load, store
 
+CHECK = ENDPOINT_SLOTS - 1
 SILENCE = 30 * 10**9  # ns without a word from the peer before another may take its place
 
 
 class PeerFilter:
-    """Decides whose datagrams come in, and keeps the peer's slots of the memory: `slots[at:at+4]`, `heard`.
+    """Decides whose datagrams come in, and keeps the peer's slots of the memory: those from `at` on, and `heard`.
 
     A successor of a killed worker reads there who the peer is. Times are those of the clock in ns, sources are
     `struct sockaddr` of the socket's family.
@@ -49,7 +50,7 @@ class Address:
 
     def current(self) -> bytes | None:
         """The peer's address, None while there is none."""
-        check = self._words[self._at + 3]
+        check = self._words[self._at + CHECK]
         if check != self._check:
             endpoint: Endpoint | None = load(self._slots, self._at)
             if endpoint is not None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap.endpoint import Endpoint, from_raw, load, store
+from tap2tap.endpoint import ENDPOINT_SLOTS, Endpoint, from_raw, load, store
 from tap2tap.workers.stages.peer import SILENCE, Address, PeerFilter
 
-AT, HEARD = 1, 6
+CHECK = ENDPOINT_SLOTS - 1
+AT, HEARD = 1, 7
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 SECOND = 10**9
 
@@ -110,7 +111,8 @@ def test_a_successor_knows_the_peer_and_how_long_it_has_been_silent() -> None:
 
 def test_a_peer_in_ipv4_is_known_again_by_an_ipv6_socket() -> None:
     mapped = raw("192.0.2.1", 1234, INET6)
-    assert mapped == struct.pack("@H", INET6) + bytes.fromhex("04d2 00000000 00000000000000000000ffffc0000201 00000000")
+    sockaddr = bytes.fromhex("04d2 00000000 00000000000000000000ffffc0000201 00000000")
+    assert mapped == struct.pack("@H", INET6) + sockaddr + bytes(16)
     block = slots()
     assert server(block, INET6).admits(mapped, 1)
     successor = server(block, INET6)
@@ -161,12 +163,12 @@ def test_frames_go_to_the_old_peer_while_the_new_one_is_being_written() -> None:
     store(new, AT, from_raw(MALLORY))
     address = Address(block, AT, INET)
     assert address.current() == ALICE
-    for index in range(AT, AT + 3):
+    for index in range(AT, AT + CHECK):
         block[index] = new[index]
         assert address.current() == ALICE
-    block[AT + 3] = new[AT + 3] ^ 2  # a check of something else altogether
+    block[AT + CHECK] = new[AT + CHECK] ^ 2  # a check of something else altogether
     assert address.current() == ALICE
-    block[AT + 3] = new[AT + 3]
+    block[AT + CHECK] = new[AT + CHECK]
     assert address.current() == MALLORY
 
 
@@ -174,6 +176,6 @@ def test_the_address_has_the_form_of_the_socket() -> None:
     block = slots()
     store(block, AT, Endpoint(ipaddress.ip_address("192.0.2.1"), 9))
     assert Address(block, AT, INET).current() == struct.pack("@H", INET) + bytes.fromhex(
-        "0009 c0000201 0000000000000000"
+        "0009 c0000201 0000000000000000 00000000"
     )
     assert Address(block, AT, INET6).current() == raw("::ffff:192.0.2.1", 9, INET6)

@@ -31,7 +31,7 @@ class Ends:
         self.memory = memory.create()
         store(self.memory.slots, Slot.PEER, from_raw(HERE))
         sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        cable = Cable("lone", -1, sock, self.memory, MTU, from_raw(HERE), 25, True, True, True, True)
+        cable = Cable("lone", -1, sock, self.memory, MTU, True, 25, True, True, True, True)
         self.arena = Arena(ROOM + STAGE_AREA + PARTS_AREA)
         self.out = self.into = None
         out = into = None

@@ -1,0 +1,124 @@
+"""The UDP socket: how it is bound, and what it is asked to do."""
+
+import errno
+import ipaddress
+import socket
+
+from tap2tap import log
+from tap2tap.abi import force_options, set_timeout
+from tap2tap.endpoint import Endpoint
+from tap2tap.errors import NoPermissionError, StartError, UsageError
+
+SOL_UDP = socket.IPPROTO_UDP
+UDP_SEGMENT = 103  # linux/udp.h
+UDP_GRO = 104
+IP_MTU_DISCOVER = 10  # linux/in.h
+IP_PMTUDISC_DONT = 0
+IP_PMTUDISC_PROBE = 3
+IPV6_MTU_DISCOVER = 23  # linux/in6.h
+IPV6_PMTUDISC_PROBE = 3
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
+
+BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
+RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop
+
+
+def open_socket(bind: str | None, port: int, *, fragment: bool = True) -> socket.socket:
+    """Bind the UDP socket; `bind` None is any address, IPv4 and IPv6. The caller closes it.
+
+    `fragment`: what is longer than the path goes in IP fragments; else it does not go at all (EMSGSIZE), or is lost.
+    Raises UsageError when `bind` is no address, NoPermissionError, StartError when it cannot be had.
+    """
+    family, host = socket.AF_INET6, "::"
+    if bind is not None:
+        try:
+            address = ipaddress.ip_address(bind.strip("[]").split("%", 1)[0])
+        except ValueError:
+            raise UsageError(f"--bind {bind}: not an IPv4 or IPv6 address of this host") from None
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        host = bind.strip("[]")
+    try:
+        sock = _bound(family, host, port, any_family=bind is None)
+    except OSError as error:
+        if bind is not None or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise _explained(error, bind, port) from error
+        try:  # a host without IPv6
+            sock = _bound(socket.AF_INET, "0.0.0.0", port, any_family=False)  # noqa: S104  (a tunnel's purpose)
+        except OSError as second:
+            raise _explained(second, bind, port) from second
+    _tune(sock, fragment=fragment)
+    return sock
+
+
+def reaches(sock: socket.socket, remote: Endpoint) -> bool:
+    """Whether `sock` can send to an address of that version."""
+    if sock.family == socket.AF_INET:
+        return remote.address.version == 4
+    return remote.address.version == 6 or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def version(sock: socket.socket, remote: Endpoint | None) -> int:
+    """The version of IP below the tunnel; 6, whose header is the longer one, where it may be either."""
+    return remote.address.version if remote else 4 if sock.family == socket.AF_INET else 6
+
+
+def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not any_family)
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+        sock.bind(found[0][4])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _tune(sock: socket.socket, *, fragment: bool) -> None:
+    for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
+        except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
+            sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
+    set_timeout(sock, socket.SO_RCVTIMEO, RECEIVE_TIMEOUT)
+    # In fragments: never set Don't Fragment (IPv6 has no such bit: the kernel fragments to the path MTU that it has
+    # learnt). Without: always set it, and leave what the kernel has learnt of the path aside: anyone may have told it.
+    discover = IP_PMTUDISC_DONT if fragment else IP_PMTUDISC_PROBE
+    try:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
+        if sock.family == socket.AF_INET6 and not fragment:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+    except OSError as error:
+        log.warning("the kernel decides about IP fragments, as it refuses to be told", error=error.strerror)
+
+
+def _explained(error: OSError, bind: str | None, port: int) -> StartError | UsageError:
+    where = f"{bind} port {port}" if bind else f"port {port}"
+    if error.errno == errno.EADDRINUSE:
+        return StartError(
+            f"UDP {where} is in use: another program has it, perhaps another tunnel; choose another with --port"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NoPermissionError(f"no permission to use UDP {where}: run as root, or choose a --port above 1023")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return StartError(f"--bind {bind}: this host has no such address")
+    return StartError(f"cannot use UDP {where}: {error.strerror}")
+
+
+def enable_gro(sock: socket.socket) -> bool:
+    """Ask the kernel to hand received trains over whole (UDP_GRO, Linux 5.0); False where it cannot."""
+    try:
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:
+        return False
+    return True
+
+
+def can_segment(sock: socket.socket) -> bool:
+    """Whether the kernel cuts a train into datagrams (UDP_SEGMENT, Linux 4.18)."""
+    try:
+        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
