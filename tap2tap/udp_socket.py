@@ -3,10 +3,11 @@
 import errno
 import ipaddress
 import socket
+import struct
 
-from tap2tap import log
+from tap2tap import endpoint, log
 from tap2tap.abi import force_options, set_timeout
-from tap2tap.endpoint import Endpoint
+from tap2tap.endpoint import SOCKADDR_LENGTH, Endpoint
 from tap2tap.errors import NoPermissionError, StartError, UsageError
 
 SOL_UDP = socket.IPPROTO_UDP
@@ -17,7 +18,13 @@ IP_PMTUDISC_DONT = 0
 IP_PMTUDISC_PROBE = 3
 IPV6_MTU_DISCOVER = 23  # linux/in6.h
 IPV6_PMTUDISC_PROBE = 3
+IP_PKTINFO = 8
+IPV6_RECVPKTINFO = 49
+IPV6_PKTINFO = 50
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
+
+_IN_PKTINFO = struct.Struct("@i4s4x")  # interface, local address, destination in the header
+_IN6_PKTINFO = struct.Struct("@16si")  # local address, interface
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
 RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop
@@ -48,6 +55,51 @@ def open_socket(bind: str | None, port: int, *, fragment: bool = True) -> socket
             raise _explained(second, bind, port) from second
     _tune(sock, fragment=fragment)
     return sock
+
+
+def restrict(sock: socket.socket, mark: int | None, device: str | None) -> None:
+    """Give a socket the mark that rules of routes and firewalls go by, and bind it to a network device or a VRF.
+
+    Raises OSError: ENODEV where there is no such device, EPERM without CAP_NET_ADMIN.
+    """
+    if mark is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    if device is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+
+
+def tell_local(sock: socket.socket) -> None:
+    """Have the kernel tell to which of our addresses a datagram came, where there may be several."""
+    if endpoint.from_sockaddr(sock.getsockname()).address.is_unspecified:
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+
+
+def send(sock: socket.socket, data: bytes, to: Endpoint) -> None:
+    """Send one datagram from `to.local`, or, where that is no address of ours any more, from another one.
+
+    It waits for nothing. Raises OSError.
+    """
+    family = sock.family
+    name, local = to.sockaddr(family), to.raw(family)[SOCKADDR_LENGTH[family] :]
+    try:
+        sock.sendmsg([data], [from_address(local)] if any(local) else [], socket.MSG_DONTWAIT, name)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not any(local):
+            raise
+        sock.sendto(data, socket.MSG_DONTWAIT, name)
+
+
+def from_address(local: bytes) -> tuple[int, int, bytes]:
+    """The control message with which a datagram leaves from this address of ours, 4 bytes or 16 as for the socket.
+
+    It names no interface: the routes choose that (ip(7), ipv6(7)).
+    """
+    if len(local) == 4:
+        return socket.IPPROTO_IP, IP_PKTINFO, _IN_PKTINFO.pack(0, local)
+    return socket.IPPROTO_IPV6, IPV6_PKTINFO, _IN6_PKTINFO.pack(local, 0)
 
 
 def reaches(sock: socket.socket, remote: Endpoint) -> bool:

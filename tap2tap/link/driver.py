@@ -105,7 +105,7 @@ class Driver:
 
     def move(self, remotes: tuple[Endpoint, ...]) -> None:
         """The configured remotes have these addresses now."""
-        self._link.remotes = remotes
+        self._do(self._link.move(clock.now(), remotes))
 
     def call(self) -> None:
         """Call the peer now."""

@@ -39,6 +39,8 @@ OPTIONS = {
 class Hooks:
     """The programs of one tunnel by event; the process that runs them lives from `start` to `close`."""
 
+    due = float("inf")
+
     def __init__(self, programs: Mapping[str, str]) -> None:
         self._programs = programs
         self._channel: socket.socket | None = None
@@ -98,6 +100,9 @@ class Hooks:
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when the descriptor of the answers is readable; empty when none is to come."""
         return {self._channel.fileno(): self._report} if self._channel and self._unanswered else {}
+
+    def look(self) -> None:
+        """Nothing is ever due."""
 
     def _report(self) -> None:
         if problem := self._answer():

@@ -40,6 +40,8 @@ class LinkProcess:
     is what stands for the public key in it (messages.Ready). Raises OSError.
     """
 
+    due = float("inf")
+
     def __init__(self, memory: Memory, key_file: int, name: str, record: int | None, become: tuple[int, int]) -> None:
         self.identity = b""
         self.on_peer_event: OnPeerEvent = lambda *_: None
@@ -119,6 +121,9 @@ class LinkProcess:
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when a descriptor of it is readable."""
         return {self._channel.fileno(): self._read} if self._channel else {}
+
+    def look(self) -> None:
+        """Nothing is ever due."""
 
     def _read(self) -> None:
         match self._receive():

@@ -1,77 +1,74 @@
-"""The supervisor's loop: its children, kept alive until a signal says that it is over."""
+"""The supervisor's loop: its children, kept alive until a signal says that it is over, and what looks around."""
 
+import math
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
-from tap2tap import clock, endpoint, log
-from tap2tap.counters import Slot
-from tap2tap.supervisor.bridges import Bridges
+from tap2tap import clock, log
 from tap2tap.supervisor.child import Child
-from tap2tap.supervisor.hooks import Hooks
-from tap2tap.supervisor.link_process import LinkProcess
-from tap2tap.supervisor.publisher import Publisher
-from tap2tap.supervisor.resolver import Resolver
-from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Signals
-from tap2tap.workers.worker import Cable
 
 LOOK = 1.0  # seconds between two looks at the heartbeats
 
 
-class Watch:
-    """What the supervisor watches over: the workers, the link process and the remote's name where there are such."""
+def next_second(now: float) -> float:
+    """The beginning of the next second of the clock: whoever looks once a second does so at the same wake-up."""
+    return math.floor(now) + LOOK
 
-    def __init__(
-        self,
-        cable: Cable,
-        workers: Sequence[Child],
-        stop: Signals,
-        hooks: Hooks,
-        link: LinkProcess | None,
-        resolver: Resolver | None,
-        publisher: Publisher,
-    ) -> None:
-        self._cable = cable
-        self._children = [*workers, *([link.child] if link else [])]
+
+class Part(Protocol):
+    """Something that is looked after in the loop. Times are those of `clock`."""
+
+    @property
+    def due(self) -> float:
+        """When `look` is wanted; infinity: not before something comes over a descriptor."""
+
+    @property
+    def waiting(self) -> Mapping[int, Callable[[], None]]:
+        """What to do when a descriptor becomes readable."""
+
+    def look(self) -> None:
+        """Do what is due; `due` is later then. Raises StartError for what ends the tunnel."""
+
+
+class Watch:
+    """Watches over the children, and over the parts, until a signal comes."""
+
+    def __init__(self, children: Sequence[Child], stop: Signals, parts: Sequence[Part]) -> None:
+        self._children = children
         self._stop = stop
-        self._hooks = hooks
-        self._link = link
-        self._resolver = resolver
-        self._publisher = publisher
-        self._route = None if link else Route(cable)
-        self._bridges = Bridges(cable.tap, parts=link is not None)
+        self._parts = parts
         # Not poll(2): a limit of open files that is lowered while we run makes it fail, though they are open already.
         self._epoll = select.epoll()
         self._waited: list[int] = []
-        self._next_look = clock.now() + LOOK
+        self._next_look = next_second(clock.now())
 
     def run(self) -> None:
         """Replace children that die or hang until a stop signal comes.
 
-        Raises StartError when one says that no successor could do better.
+        Raises StartError when one says that no successor could do better, or a part that the tunnel cannot go on.
         """
         while not self._turn():
             for child in self._children:
                 child.tend()
             now = clock.now()
             if now >= self._next_look:
-                self._next_look = now + LOOK
-                self._look(now)
-            if now >= self._publisher.due:
-                self._publisher.publish()
-            if now >= self._bridges.due:
-                self._bridges.look()
+                self._next_look = next_second(now)
+                for child in self._children:
+                    child.look()
+            for part in self._parts:
+                if now >= part.due:
+                    part.look()
 
     def _turn(self) -> bool:
         """Wait for something to do, and do what came over a descriptor; whether a stop signal has come."""
-        due = [self._next_look, self._publisher.due, self._bridges.due]
+        due = [self._next_look, *(part.due for part in self._parts)]
         due += [child.restart_at for child in self._children if child.restart_at is not None]
-        waiting = self._hooks.waiting | self._publisher.waiting | self._bridges.waiting
-        if self._link:
-            waiting |= self._link.waiting
-        if self._resolver:
-            waiting |= self._resolver.waiting
+        waiting: dict[int, Callable[[], None]] = {}
+        for part in self._parts:
+            waiting.update(part.waiting)
         ready = self._wait([self._stop.fd, *waiting], max(0.0, min(due) - clock.now()) + 0.001)
         if number := self._stop.stop():
             log.info("stopping", signal=number.name)
@@ -89,19 +86,3 @@ class Watch:
         for fd in descriptors:
             self._epoll.register(fd, select.EPOLLIN)
         return [fd for fd, _ in self._epoll.poll(seconds)]
-
-    def _look(self, now: float) -> None:
-        for child in self._children:
-            child.look()
-        if self._resolver:
-            self._resolve(self._resolver, now)
-        if self._route:
-            self._route.look()
-
-    def _resolve(self, resolver: Resolver, now: float) -> None:
-        slots = self._cable.memory.slots
-        resolver.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
-        if self._link:
-            self._link.move([resolver.known])
-        elif endpoint.load(slots, Slot.PEER) != resolver.known:
-            endpoint.store(slots, Slot.PEER, resolver.known)

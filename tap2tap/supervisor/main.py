@@ -11,12 +11,15 @@ from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
+from tap2tap.supervisor.bridges import Bridges
 from tap2tap.supervisor.cable import describe, make_cable, set_up
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess, make_link_process
-from tap2tap.supervisor.loop import Watch
+from tap2tap.supervisor.loop import Part, Watch
 from tap2tap.supervisor.publisher import Publisher, published
+from tap2tap.supervisor.remotes import Remotes
 from tap2tap.supervisor.resolver import Lookups, Resolver
+from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
@@ -86,16 +89,20 @@ def carry(
         for worker in workers:
             worker.start()
         cable.memory.slots[Slot.STATE] = State.UP
-        publisher.publish()
+        publisher.look()
         announce(cable)
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
             remote = endpoint.load(cable.memory.slots, Slot.PEER)
             link.lend(cable, [remote] if remote else [])
-        Watch(cable, workers, stop, hooks, link, make_resolver(cable, lookups), publisher).run()
+        parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
+        parts += [link] if link else [Route(cable)]
+        if resolver := make_resolver(cable, lookups):
+            parts.append(Remotes(cable.memory, resolver, link))
+        Watch([*workers, *([link.child] if link else [])], stop, parts).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
-        publisher.publish()
+        publisher.look()
         for worker in workers:
             worker.end()
         if link:

@@ -42,7 +42,7 @@ class Publisher:
             os.read(self._opened, 4096)
         self.due = self._last + PAUSE
 
-    def publish(self) -> None:
+    def look(self) -> None:
         """Make a copy now."""
         if self._block is None:
             return

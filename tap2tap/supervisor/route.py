@@ -5,11 +5,13 @@ for that, and whoever can choose another MTU is told once.
 """
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
-from tap2tap import device, endpoint, log, udp_socket
+from tap2tap import clock, device, endpoint, log, udp_socket
 from tap2tap.counters import Count, Slot
 from tap2tap.endpoint import HEADERS, Endpoint
+from tap2tap.supervisor.loop import next_second
 from tap2tap.workers.worker import Cable
 
 IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
@@ -44,11 +46,14 @@ class Route:
     """Measures now and then, and tells once that frames go in fragments."""
 
     def __init__(self, cable: Cable) -> None:
+        self.due = next_second(clock.now())
+        self.waiting: dict[int, Callable[[], None]] = {}
         self._cable = cable
         self._told = False
 
     def look(self) -> None:
         """Measure again: the peer, the routes, and what ICMP has told of them may have changed."""
+        self.due = next_second(clock.now())
         payload, headers = measure(self._cable)
         if self._cable.memory.outbound[Count.PARTS] and not self._told:
             self._told = True

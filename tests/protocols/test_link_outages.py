@@ -170,7 +170,7 @@ def test_a_remote_with_a_new_address_is_found() -> None:
     cable.network.run(10)
     cable.vps.address = ELSEWHERE
     cable.vps.restart()  # so it does not know us, and cannot tell us itself
-    cable.home.link.remotes = (ELSEWHERE,)
+    cable.home.act(cable.home.link.move(cable.network.now, (ELSEWHERE,)))
     cable.network.run(60)
     assert cable.works()
     assert PeerMoved(ELSEWHERE) in [action for _, action in cable.home.actions(PeerMoved)]
@@ -180,7 +180,7 @@ def test_a_learnt_endpoint_is_not_pestered_for_ever() -> None:
     cable = Cable()
     cable.network.run(10)
     cable.home.address = ELSEWHERE  # and never speaks again
-    cable.home.link.remotes = ()
+    cable.home.act(cable.home.link.move(cable.network.now, ()))
     cable.network.hosts.remove(cable.home)
     cable.network.run(400)
     sent = len(cable.network.wire)

@@ -134,7 +134,7 @@ def nobody_is_there_and_the_address_goes_away() -> None:
     cable = Cable()
     cable.network.policy = without(*range(256))
     cable.network.run(100)
-    cable.home.link.remotes = ()
+    cable.home.act(cable.home.link.move(cable.network.now, ()))
     cable.network.run(10)
     assert cable.home.link.next_deadline() == float("inf")
 

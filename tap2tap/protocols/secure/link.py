@@ -43,10 +43,10 @@ from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_respon
 class Link:
     """One end of the control plane of a cable.
 
-    `client`: it is configured whom to call. `remotes` are the endpoints, the best first, as far as they are known;
-    assign them again when their names resolve to others. `last` is where the peer was before this end was started,
-    if that is known: it is called there, but for a client. `keepalive` is in seconds, 0 for none; `mtu` is that of
-    our own tap. `random(n)` returns n unpredictable bytes, such as os.urandom.
+    `client`: it is configured whom to call. `remotes` are the endpoints, the best first, as far as they are known.
+    `last` is where the peer was before this end was started, if that is known: it is called there, but for a
+    client. `keepalive` is in seconds, 0 for none; `mtu` is that of our own tap. `random(n)` returns n unpredictable
+    bytes, such as os.urandom.
     """
 
     def __init__(
@@ -98,15 +98,6 @@ class Link:
         """The keys of this end."""
         return self._identity
 
-    @property
-    def remotes(self) -> Sequence[Endpoint]:
-        """The configured endpoints of the peer, the best first."""
-        return [self._exchange.home] if self._exchange.home else []
-
-    @remotes.setter
-    def remotes(self, remotes: Sequence[Endpoint]) -> None:
-        self._exchange.home = remotes[0] if remotes else None
-
     # What the link process calls.
 
     def resume(self, endpoint: Endpoint, *, heard: float, until: float) -> None:
@@ -135,6 +126,11 @@ class Link:
             self._presence.keepalive_sent(now)
             self._todo.append(SendKeepalive())
         return self._done()
+
+    def move(self, now: float, remotes: Sequence[Endpoint]) -> list[Action]:
+        """The configured remotes have these addresses now."""
+        self._exchange.home = remotes[0] if remotes else None
+        return self.tick(now, self._presence.traffic)
 
     def call(self, now: float) -> list[Action]:
         """Call the peer now: a session may be in vain, as the network may be another one."""
