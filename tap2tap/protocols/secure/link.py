@@ -224,7 +224,7 @@ class Link:
         deadlines = [self._calls.due(self._ticked), self._sessions.deadline()]
         if self._sessions.current or self._presence.up:
             # What depends on traffic, which we hear of only in `tick`, is looked at as often as `poll` says.
-            deadlines.append(self._ticked + self._timers.poll)
+            deadlines.append(self._ticked + (self._timers.poll if self._presence.up else self._timers.poll_down))
         if self._sessions.current:
             deadlines += [self._presence.keepalive_due(), self._exchange.due]
         return min(deadlines)
