@@ -118,6 +118,8 @@ class Link:
         """Look at the clock and at what the workers did; call it at `next_deadline()`, or at any other time."""
         self._ticked = now
         self._presence.look(now, traffic)
+        if self._sessions.is_unheard(now):
+            self._calls.unheard(now)
         self._todo += self._sessions.expire(now)
         self._todo += self._exchange.tick(now, traffic, self._sessions.current)
         self._todo += self._presence.judge(now, self._sessions.current is not None, self._attempts.started)
