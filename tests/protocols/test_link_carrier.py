@@ -51,8 +51,7 @@ def downs(cable: Cable) -> list[Any]:
     replaced_at=st.floats(-60, 60),
     seed=st.integers(0, 2**16),
 )
-@example((0, 0), 164.0, 29.9, (HOME, VPS), "", False, False, "home", -1.0, 0)  # nobody has a session to go on with
-@example((2, 25), 141.9, 29.9, (HOME, VPS), "", True, False, "home vps", 0.8, 57426)  # nor knows the other's interval
+@example((2, 25), 141.9, 29.9, (HOME, VPS), "", True, False, "home vps", 0.8, 57426)  # successors know no interval
 @example((1, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0)
 @example((10, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0)
 @example((0, 0), 119.0, 29.9, (HOME, VPS), "home", False, False, "", 0.0, 0)
@@ -166,7 +165,23 @@ def test_after_a_wake_up_the_peer_is_proved_anew_at_once(wake: float, who: str) 
     assert again is not None
     assert again >= begin > done
     assert cable.works()
-    assert all(len(one.actions(PeerDown)) <= (wake > 60) for one in cable.hosts)
+    assert not host.actions(PeerDown)
+
+
+@pytest.mark.parametrize("keepalive", [0, 1, 25])
+@pytest.mark.parametrize("asleep", [100, 175, 3600])
+def test_a_network_that_is_late_after_a_wake_up_is_an_outage_like_any_other(keepalive: int, asleep: float) -> None:
+    """Whether the session is over or not."""
+    cable = Cable(home={"keepalive": keepalive}, vps={"keepalive": keepalive})
+    calm = cable.network.policy
+    cable.network.run(20)
+    sleep(cable.home, asleep)
+    cable.network.policy = dead_from([HOME, VPS])
+    cable.network.run(asleep + 29)
+    cable.network.policy = calm
+    cable.network.run(6)
+    assert cable.works()
+    assert not cable.home.actions(PeerDown)
 
 
 # Calling.

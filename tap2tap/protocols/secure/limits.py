@@ -46,6 +46,7 @@ CALL_AGAIN: Final = 5.0  # from one series that is called for to the next: what 
 # 3.2 Where the peer is, and whether
 
 SAME_AGE: Final = 20.0  # between the handshakes of two sessions that may have come about in the other order at the peer
+ASLEEP: Final = 5.0  # between two looks of an end that has a session: its machine has slept
 DEAD_INTERVALS: Final = 2.5  # keepalive intervals, and
 DEAD_GRACE: Final = 5.0  # so much more, without a sound: two keepalives are lost, so the peer is gone
 

@@ -7,7 +7,7 @@ nothing to say answers with a keepalive after a while in any case, so that frame
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, PeerDown, PeerMoved, PeerUp, Traffic
-from tap2tap.protocols.secure.limits import DEAD_GRACE, DEAD_INTERVALS, Timers
+from tap2tap.protocols.secure.limits import ASLEEP, DEAD_GRACE, DEAD_INTERVALS, Timers
 from tap2tap.protocols.secure.path_check import is_same
 from tap2tap.protocols.secure.states import PEER, PeerEvent, PeerState
 
@@ -16,6 +16,7 @@ class Presence:
     """What is known about the peer. Times are of the link's clock; `keepalive` is our own interval, 0 for none."""
 
     __slots__ = (
+        "_awake_since",
         "_keepalive",
         "_looked",
         "_peer_keepalive",
@@ -40,6 +41,7 @@ class Presence:
         self.heard = NEVER
         self._sent = NEVER  # what we know of ourselves; the workers' account comes later
         self._looked = NEVER  # when `look` was last called
+        self._awake_since = NEVER  # when it was called after a long time: a machine that sleeps hears nothing
         self._unanswered_since = FOREVER
         self._session_until = NEVER  # when the workers stop to use a session that our predecessor made
 
@@ -60,6 +62,8 @@ class Presence:
             self._unanswered_since = FOREVER
         elif traffic.last_frame_sent > self._looked:
             self._unanswered_since = min(self._unanswered_since, now)
+        if now - self._looked >= ASLEEP:
+            self._awake_since = now
         self._looked = now
 
     def hear(self, now: float) -> None:
@@ -92,13 +96,14 @@ class Presence:
         """
         if not self.up:
             return []
-        tried = 0.0 if trying_since is None else now - trying_since
         # What interval the peer keeps is known with a session only, if a predecessor made the one before.
-        if has_session and self._interval and now - self.heard >= self._longest_silence:
+        silence = now - max(self.heard, self._awake_since)
+        if has_session and self._interval and silence >= self._longest_silence:
             return self._advance(PeerEvent.SILENT)
+        tried = 0.0 if trying_since is None else now - max(trying_since, self._awake_since)
         if not has_session and now >= self._session_until and tried >= self._timers.give_up:
             return self._advance(PeerEvent.NO_SESSION)
-        if trying_since is not None and self.is_in_vain(now, trying_since, self._timers.give_up):
+        if min(silence, tried) >= self._timers.give_up:
             return self._advance(PeerEvent.NO_ANSWER)
         return []
 
