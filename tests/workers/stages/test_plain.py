@@ -1,6 +1,7 @@
 """The stages of the plain protocol: whose frames come in, which lengths, and when the peer is reminded of us."""
 
 import socket
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -21,13 +22,13 @@ from tests.support.pair import HERE, THERE
 
 
 class Opener:
-    """The inbound stage of a server."""
+    """The inbound stage of a server, or of a client; `sock` is borrowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, sock: socket.socket, *, client: bool = False) -> None:
         self.memory = memory.create()
         self.arena = Arena(1 << 17)
-        peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=False)
-        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(self.memory.inbound))
+        peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=client)
+        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(self.memory.inbound), sock)
 
     def opened(self, *datagrams: bytes, source: bytes = HERE) -> list[bytes]:
         """The frames in one train of datagrams."""
@@ -49,8 +50,21 @@ class Opener:
         return {drop.name: counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]}
 
 
-def test_a_train_of_the_peer_is_a_train_of_frames() -> None:
-    opener = Opener()
+@pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    """A socket that reaches nobody but this host."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        yield made
+
+
+@pytest.fixture
+def opener(sock: socket.socket) -> Opener:
+    """The inbound stage of a server."""
+    return Opener(sock)
+
+
+def test_a_train_of_the_peer_is_a_train_of_frames(opener: Opener) -> None:
     train = [b"1" * 100, b"2" * 100, b"3" * 14]
     assert opener.opened(*train) == train
     assert opener.opened(*train, source=THERE) == []
@@ -60,8 +74,7 @@ def test_a_train_of_the_peer_is_a_train_of_frames() -> None:
     assert opener.opened(*train, source=THERE) == train
 
 
-def test_empty_datagrams_are_keepalives_and_make_a_peer() -> None:
-    opener = Opener()
+def test_empty_datagrams_are_keepalives_and_make_a_peer(opener: Opener) -> None:
     assert opener.opened(b"") == []
     assert opener.memory.inbound[Count.KEEPALIVES] == 1
     assert load(opener.memory.slots, Slot.PEER) == from_raw(HERE)
@@ -70,8 +83,7 @@ def test_empty_datagrams_are_keepalives_and_make_a_peer() -> None:
     assert opener.drops == {"STRANGER": 1}
 
 
-def test_what_is_no_frame_makes_no_peer() -> None:
-    opener = Opener()
+def test_what_is_no_frame_makes_no_peer(opener: Opener) -> None:
     assert opener.opened(b"x" * 13, source=THERE) == []
     assert load(opener.memory.slots, Slot.PEER) is None
     assert opener.drops == {"TOO_SHORT": 1}
@@ -96,8 +108,7 @@ def test_what_fits_is_what_every_single_frame_says(size: int, count: int, last: 
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 65507), (13, 5000)])
-def test_a_train_of_tiny_datagrams_is_dropped_and_counted(size: int, count: int) -> None:
-    opener = Opener()
+def test_a_train_of_tiny_datagrams_is_dropped_and_counted(size: int, count: int, opener: Opener) -> None:
     train = Train()
     train.at, train.size, train.step, train.count, train.last = 64, size, size, count, size
     assert opener.opened_train(train) == []
