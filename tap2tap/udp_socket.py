@@ -30,7 +30,8 @@ PKTINFO = {  # of a family: level and type of the control message, offset and le
     socket.AF_INET: (socket.IPPROTO_IP, IP_PKTINFO, 4, 4),
     socket.AF_INET6: (socket.IPPROTO_IPV6, IPV6_PKTINFO, 0, 16),
 }
-GONE = (errno.EINVAL, errno.EADDRNOTAVAIL)  # what a send from an address says that is not ours, among others
+# What a send says, among others, that is to leave from an address that is not ours: in IPv6; in IPv4; as a socket does.
+GONE = (errno.EINVAL, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
 RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop

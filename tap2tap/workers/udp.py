@@ -47,9 +47,12 @@ class Outgoing:
 
     def aim(self, raw: bytes) -> None:
         """Say where to, and from which address of ours: what Endpoint.raw gives for the socket's family."""
-        found, length = from_raw(raw), SOCKADDR_LENGTH[self._sock.family]
-        self._name = found.sockaddr(self._sock.family)
-        self._local = [from_address(raw[length:])] if found.local else []
+        family = self._sock.family
+        local = raw[SOCKADDR_LENGTH[family] :]
+        if len(local) != PKTINFO[family][3]:
+            raise ValueError(f"{len(raw)} bytes are no address and local address")
+        self._name = from_raw(raw).sockaddr(family)
+        self._local = [from_address(local)] if any(local) else []
         self._pinned = bool(self._local)
 
     def send(self, at: int, length: int, segment: int) -> int:

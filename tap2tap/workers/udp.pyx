@@ -3,7 +3,7 @@
 Layouts are those of the C library's headers: struct msghdr, mmsghdr and cmsghdr (recvmsg(2), cmsg(3)).
 """
 
-from libc.errno cimport EACCES, EADDRNOTAVAIL, EINTR, EINVAL, ENOSYS, EPERM, errno
+from libc.errno cimport EACCES, EADDRNOTAVAIL, EINTR, EINVAL, ENETUNREACH, ENOSYS, EPERM, errno
 from libc.stdint cimport uint16_t
 from libc.string cimport memcmp, memcpy, memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -122,7 +122,7 @@ cdef class Outgoing:
         return 0
 
     cdef bint may_be_gone(self, Py_ssize_t result) except -1:
-        if not self.pinned or result != -EINVAL and result != -EADDRNOTAVAIL:
+        if not self.pinned or result != -EINVAL and result != -ENETUNREACH and result != -EADDRNOTAVAIL:
             return False
         self.pin(False)
         return True

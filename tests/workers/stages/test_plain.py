@@ -1,7 +1,9 @@
 """The stages of the plain protocol: whose frames come in, which lengths, and when the peer is reminded of us."""
 
+import ipaddress
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from hypothesis import given
@@ -9,16 +11,18 @@ from hypothesis import strategies as st
 
 from tap2tap import clock, memory
 from tap2tap.counters import Count, Drop, Slot
-from tap2tap.endpoint import from_raw, load
+from tap2tap.endpoint import Endpoint, from_raw, from_sockaddr, load, store
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
-from tap2tap.workers.stages.peer import SILENCE, PeerFilter
+from tap2tap.workers.stages.peer import QUIET, SILENCE, PeerFilter
 from tap2tap.workers.stages.plain import Keepalive, PlainOpen, PlainSeal
 from tap2tap.workers.train import Train
 from tests.support import frames
 from tests.support.ends import slots
 from tests.support.pair import HERE, THERE
+
+NOBODY = Endpoint(ipaddress.ip_address("255.255.255.255"), 1234).raw(socket.AF_INET)
 
 
 class Opener:
@@ -81,6 +85,76 @@ def test_empty_datagrams_are_keepalives_and_make_a_peer(opener: Opener) -> None:
     assert opener.opened(b"", source=THERE) == []
     assert opener.memory.inbound[Count.KEEPALIVES] == 1
     assert opener.drops == {"STRANGER": 1}
+
+
+def test_a_server_answers_empty_datagrams_of_its_peer_now_and_then(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ns()
+    monkeypatch.setattr(clock, "now_ns", lambda: now)
+    with ExitStack() as stack:
+        callers = []
+        for _ in range(2):
+            callers.append(stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+            callers[-1].bind(("127.0.0.1", 0))
+            callers[-1].setblocking(False)
+        first, second = (from_sockaddr(each.getsockname()).raw(socket.AF_INET) for each in callers)
+
+        def answers() -> list[int]:
+            """How many came to each."""
+            found = []
+            for caller in callers:
+                found.append(0)
+                with suppress(BlockingIOError):
+                    while True:
+                        assert caller.recvfrom(100) == (b"", sock.getsockname())
+                        found[-1] += 1
+            return found
+
+        server = Opener(sock)
+        for source, pause, expected in (
+            (first, 0, [1, 0]),  # at once
+            (first, QUIET - 1, [0, 0]),
+            (second, 0, [0, 0]),
+            (first, 1, [1, 0]),
+            (second, SILENCE - 1, [0, 0]),
+            (second, 1, [0, 1]),  # at once, too: it is the peer now
+            (first, QUIET, [0, 0]),
+        ):
+            now += pause
+            server.opened(b"", source=source)
+            assert answers() == expected
+            server.opened(b"x" * 60, source=source)
+            assert answers() == [0, 0]
+        client = Opener(sock, client=True)
+        store(client.memory.slots, Slot.PEER, from_raw(first))
+        client.opened(b"", source=first)
+        assert client.memory.inbound[Count.KEEPALIVES] == 1
+        assert answers() == [0, 0]
+
+
+def test_an_answer_that_the_kernel_refuses_is_no_fault(opener: Opener) -> None:
+    assert opener.opened(b"", source=NOBODY) == []
+    assert opener.opened(b"x" * 60, source=NOBODY) == [b"x" * 60]
+
+
+def test_an_idle_client_lets_the_kernel_choose_its_address_after_silence(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ns()
+    monkeypatch.setattr(clock, "now_ns", lambda: now)
+    called = from_raw(HERE)._replace(local=ipaddress.ip_address("192.0.2.9"))
+    for client in (True, False):
+        opener = Opener(sock, client=client)
+        store(opener.memory.slots, Slot.PEER, from_raw(HERE))
+        frame = b"x" * 60
+        assert opener.opened(frame, source=called.raw(socket.AF_INET)) == [frame]
+        now += SILENCE - 1
+        opener.stage.idle()
+        assert load(opener.memory.slots, Slot.PEER) == called
+        now += 1
+        opener.stage.idle()
+        assert load(opener.memory.slots, Slot.PEER) == (called.from_anywhere if client else called)
 
 
 def test_what_is_no_frame_makes_no_peer(opener: Opener) -> None:
