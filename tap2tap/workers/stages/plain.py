@@ -93,11 +93,13 @@ class Keepalive:
         self._seconds = seconds
         self._sent = 0
         self._since = float("-inf")
+        self._wake_ups = clock.WakeUps()
 
     def due(self, sent: int, now: float) -> bool:
         """Whether nothing has been sent for `seconds`; `sent` is the number of datagrams sent so far."""
         if not self._seconds:
             return False
+        slept = self._wake_ups.slept()  # what was sent before is no reminder, though it is found only now
         if sent != self._sent:
             self._sent, self._since = sent, now
-        return now - self._since >= self._seconds
+        return slept > 0 or now - self._since >= self._seconds
