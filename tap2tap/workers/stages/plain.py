@@ -99,7 +99,8 @@ class Keepalive:
         """Whether nothing has been sent for `seconds`; `sent` is the number of datagrams sent so far."""
         if not self._seconds:
             return False
-        slept = self._wake_ups.slept()  # what was sent before is no reminder, though it is found only now
         if sent != self._sent:
             self._sent, self._since = sent, now
-        return slept > 0 or now - self._since >= self._seconds
+        if self._wake_ups.slept():  # what was sent before that is found only now, and is no reminder
+            return True
+        return now - self._since >= self._seconds
