@@ -36,6 +36,7 @@ def make_cable(config: Config, memory: Memory, candidates: Candidates) -> Iterat
                 f"--remote {candidates.known[0]} cannot be reached from --bind {config.bind}:"
                 " one is IPv4, the other IPv6"
             )
+        udp_socket.tell_local(sock)
         gro = config.offload and udp_socket.enable_gro(sock)
         trains = config.offload and config.segmentation and udp_socket.can_segment(sock)
         told = [name for name, there in (("segmentation", trains), ("gro", gro)) if there]
