@@ -6,13 +6,13 @@ import os
 import signal
 from collections.abc import Iterator
 
-from tap2tap import endpoint, log, memory, privileges, udp_socket
+from tap2tap import device, endpoint, log, memory, privileges, udp_socket
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
 from tap2tap.supervisor.bridges import Bridges
-from tap2tap.supervisor.cable import describe, make_cable, set_up
+from tap2tap.supervisor.cable import describe, make_cable
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess, make_link_process
 from tap2tap.supervisor.loop import Part, Watch
@@ -21,6 +21,7 @@ from tap2tap.supervisor.remotes import Remotes
 from tap2tap.supervisor.resolver import Lookups, Resolver
 from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Interrupted, Signals
+from tap2tap.supervisor.tap_users import Queues
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
 from tap2tap.workers.worker import Cable, data_plane
@@ -49,7 +50,8 @@ def run(config: Config) -> int:
         link = stack.enter_context(make_link_process(config, shared, become))
         if link:
             link.start(stop)  # it reads the key file before there is anything to see of the tunnel
-        cable = stack.enter_context(make_cable(config, shared, find_remotes(config, lookups, stop)))
+        own = link.identity if link else b""
+        cable = stack.enter_context(make_cable(config, shared, find_remotes(config, lookups, stop), own, stop))
         publisher = stack.enter_context(published(shared, become[0]))
         return carry(cable, config, become, link, hooks, lookups, publisher, stop)
     return OK
@@ -65,12 +67,11 @@ def carry(
     publisher: Publisher,
     stop: Signals,
 ) -> int:
-    """Set the cable up, give up all privileges, and keep the children running until a signal comes.
+    """Give up all privileges, and keep the children running until a signal comes.
 
     Returns the exit code. Raises StartError, Interrupted when the signal comes before the cable is up.
     """
     hooks.introduce(cable.name)
-    set_up(cable, config, link.identity if link else b"", stop)
     facts = describe(cable)
     hooks.run("up", cable.name, facts, stop)
     if not link:
@@ -95,6 +96,8 @@ def carry(
             link.lend(cable, [remote] if remote else [])
         parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
+        if device.is_multi_queue(cable.tap):
+            parts.append(Queues(cable.tap))
         if resolver := make_resolver(cable, lookups):
             parts.append(Remotes(cable.memory, resolver, link))
         Watch([*workers, *([link.child] if link else [])], stop, parts).run()
