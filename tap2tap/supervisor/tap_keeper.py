@@ -96,9 +96,9 @@ def _put_back(tap: Tap, memo: Memo) -> None:
     if memo.offloads is not None:
         with suppress(OSError):
             device.restore_offloads(tap.fd, memo.offloads)
-    if memo.after.up and not memo.before.up:
-        _change(link, flags=0, mask=netlink.IFF_UP)
     now = settings(link)
+    if now.up and not memo.before.up:
+        _change(link, flags=0, mask=netlink.IFF_UP)
     for field, kind in _ATTRIBUTES.items():
         before, after, current = (getattr(each, field) for each in (memo.before, memo.after, now))
         if current == after != before:
