@@ -5,13 +5,13 @@ import gc
 import os
 import signal
 
-from tap2tap import endpoint, log, memory, privileges
+from tap2tap import device, endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
 from tap2tap.supervisor.bridges import Bridges
-from tap2tap.supervisor.cable import describe, make_cable, set_up
+from tap2tap.supervisor.cable import describe, make_cable
 from tap2tap.supervisor.candidates import Candidates, make_candidates
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess, make_link_process
@@ -20,6 +20,7 @@ from tap2tap.supervisor.publisher import Publisher, published
 from tap2tap.supervisor.remotes import Remotes
 from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Interrupted, Signals
+from tap2tap.supervisor.tap_users import Queues
 from tap2tap.supervisor.ways import Ways
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
@@ -50,7 +51,8 @@ def run(config: Config) -> int:
         if link:
             link.start(stop)  # it reads the key file before there is anything to see of the tunnel
         candidates.await_first(stop)
-        cable = stack.enter_context(make_cable(config, shared, candidates))
+        own = link.identity if link else b""
+        cable = stack.enter_context(make_cable(config, shared, candidates, own, stop))
         publisher = stack.enter_context(published(shared, become[0]))
         return carry(cable, config, become, link, hooks, candidates, publisher, stop)
     return OK
@@ -66,12 +68,11 @@ def carry(
     publisher: Publisher,
     stop: Signals,
 ) -> int:
-    """Set the cable up, give up all privileges, and keep the children running until a signal comes.
+    """Give up all privileges, and keep the children running until a signal comes.
 
     Returns the exit code. Raises StartError, Interrupted when the signal comes before the cable is up.
     """
     hooks.introduce(cable.name)
-    set_up(cable, config, link.identity if link else b"", stop)
     facts = describe(cable)
     hooks.run("up", cable.name, facts, stop)
     if not link:
@@ -97,6 +98,8 @@ def carry(
         parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
         parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
+        if device.is_multi_queue(cable.tap):
+            parts.append(Queues(cable.tap))
         Watch([*workers, *([link.child] if link else [])], stop, parts).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
