@@ -12,6 +12,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, UsageError
 from tap2tap.memory import Memory
 from tap2tap.supervisor import route
+from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.run_in_child import run_in_child
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers import udp
@@ -20,13 +21,13 @@ from tap2tap.workers.worker import Cable, data_plane
 
 
 @contextlib.contextmanager
-def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
+def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint], binding: Binding) -> Iterator[Cable]:
     """Make the tap and the socket, and see to their end; enter them into `memory`. Raises Tap2tapError."""
     with contextlib.ExitStack() as stack:
         tap = device.open_tap(config.interface)
         stack.callback(os.close, tap.fd)
         offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
-        sock = stack.enter_context(udp_socket.open_socket(config.bind, config.port, fragment=config.key is None))
+        sock = stack.enter_context(binding.open())
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
         remote = next((each for each in remotes if udp_socket.reaches(sock, each)), None)
@@ -34,7 +35,7 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             raise UsageError(
                 f"--remote {remotes[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
             )
-        gro = config.offload and udp_socket.enable_gro(sock)
+        gro = binding.prepare(sock)
         trains = config.offload and config.segmentation and udp_socket.can_segment(sock)
         told = [name for name, there in (("segmentation", trains), ("gro", gro)) if there]
         log.debug("offloads", tap=",".join(offloads) or "none", socket=",".join(told) or "none")
@@ -51,7 +52,7 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             join_udp="uso" in offloads and joins_udp(os.uname().release),
             clamp=config.clamp,
         )
-        _enter(cable, remote)
+        _enter(cable, remote, binding.local)
         yield cable
 
 
@@ -65,7 +66,7 @@ def joins_udp(release: str) -> bool:
     return found is not None and tuple(int(number or 0) for number in found.groups()) >= (6, 8, 5)
 
 
-def _enter(cable: Cable, remote: Endpoint | None) -> None:
+def _enter(cable: Cable, remote: Endpoint | None, local: Endpoint) -> None:
     """Write what `stats` says of the cable, and where the peer is to be found first."""
     slots = cable.memory.slots
     with contextlib.suppress(OSError):  # without /proc there is no `stats` either
@@ -76,7 +77,7 @@ def _enter(cable: Cable, remote: Endpoint | None) -> None:
     slots[Slot.DATA_PLANE] = data_plane()
     slots[Slot.PID] = os.getpid()
     counters.store_name(slots, cable.name)
-    endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(cable.sock.getsockname()))
+    endpoint.store(slots, Slot.LOCAL, local)
     if remote is not None:
         endpoint.store(slots, Slot.PEER, remote)
     if not slots[Slot.LINK]:

@@ -4,15 +4,17 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tap2tap import device, endpoint, log, memory, privileges, udp_socket
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
+from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.bridges import Bridges
 from tap2tap.supervisor.cable import describe, make_cable, set_up
+from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess, make_link_process
 from tap2tap.supervisor.loop import Part, Watch
@@ -49,9 +51,10 @@ def run(config: Config) -> int:
         link = stack.enter_context(make_link_process(config, shared, become))
         if link:
             link.start(stop)  # it reads the key file before there is anything to see of the tunnel
-        cable = stack.enter_context(make_cable(config, shared, find_remotes(config, lookups, stop)))
+        binding = stack.enter_context(contextlib.closing(Binding(config)))
+        cable = stack.enter_context(make_cable(config, shared, find_remotes(config, lookups, stop), binding))
         publisher = stack.enter_context(published(shared, become[0]))
-        return carry(cable, config, become, link, hooks, lookups, publisher, stop)
+        return carry(cable, config, become, link, hooks, lookups, binding, publisher, stop)
     return OK
 
 
@@ -62,6 +65,7 @@ def carry(
     link: LinkProcess | None,
     hooks: Hooks,
     lookups: Lookups | None,
+    binding: Binding,
     publisher: Publisher,
     stop: Signals,
 ) -> int:
@@ -95,7 +99,8 @@ def carry(
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
             remote = endpoint.load(cable.memory.slots, Slot.PEER)
             link.lend(cable, [remote] if remote else [])
-        parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
+        binding.on_renewed = lambda: use_socket(cable, binding, workers, link, facts)
+        parts: list[Part] = [hooks, publisher, binding, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
         if resolver := make_resolver(cable, lookups):
             parts.append(Remotes(cable.memory, resolver, link))
@@ -161,6 +166,18 @@ def announce(cable: Cable) -> None:
         local=endpoint.load(cable.memory.slots, Slot.LOCAL),
         remote=remote or "any",
     )
+
+
+def use_socket(
+    cable: Cable, binding: Binding, workers: Sequence[Child], link: LinkProcess | None, facts: dict[str, str]
+) -> None:
+    """Have all use the socket that is bound now, and tell where that is."""
+    endpoint.store(cable.memory.slots, Slot.LOCAL, binding.local)
+    facts["TAP2TAP_LOCAL"] = str(binding.local)
+    if link:
+        link.renew_socket()
+    for worker in workers:
+        worker.renew()
 
 
 def run_peer_hook(hooks: Hooks, cable: Cable, facts: dict[str, str], event: str, peer: Endpoint) -> None:
