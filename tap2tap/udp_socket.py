@@ -236,17 +236,15 @@ def _explained(error: OSError, bind: str | None, port: int) -> StartError | Usag
 
 
 def _why_not(bind: str | None) -> str:
-    """Why an address cannot be bound: it may be there, though not of use, as one of IPv6 (/proc/net/if_inet6)."""
+    """Why an address cannot be bound: it may be there, and of no use (/proc/net/if_inet6)."""
     text, _, zone = str(bind).strip("[]").partition("%")
     with contextlib.suppress(OSError, ValueError):
-        wanted = ipaddress.ip_address(text).packed.hex()
+        index, wanted = _scope(bind, zone), ipaddress.ip_address(text).packed.hex()
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
-            found, index, _, _, flags, _ = line.split()
-            if found == wanted and (not zone or int(index, 16) == device_index(zone)):
-                if int(flags, 16) & IFA_F_DADFAILED:
-                    return "another host on the network has the same address (duplicate address detection)"
-                return "the address is tentative (duplicate address detection)"
-    return "this host has no such address"
+            found, number, _, _, flags, _ = line.split()
+            if found == wanted and index in (0, int(number, 16)) and int(flags, 16) & IFA_F_DADFAILED:
+                return "another host on the network has it, too (duplicate address detection)"
+    return "this host has no such address, or it is tentative"
 
 
 def enable_gro(sock: socket.socket) -> bool:

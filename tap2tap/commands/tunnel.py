@@ -86,8 +86,8 @@ def tunnel_parser(prog: str) -> Parser:
     add(
         "--mark",
         metavar="N",
-        help="mark of datagrams, decimal or 0x..., by which 'ip rule add fwmark N' and firewalls know them: for a default"
-        " route that leads into the tunnel",
+        help="mark of datagrams, decimal or 0x..., by which 'ip rule add fwmark N' and firewalls know them: for those"
+        " whose default route leads into the tunnel",
     )
     add(
         "--mtu",

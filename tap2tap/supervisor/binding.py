@@ -127,7 +127,7 @@ class Binding:
             os.dup2(sock.fileno(), self._sock.fileno(), inheritable=False)
         self._bound = True
         self._told = ""
-        log.info("the socket is bound now", local=self.local, device=self._device or None)
+        log.info("the socket is bound now", local=self.local, **({"device": self._device} if self._device else {}))
         if not self._device:
             self.close()
         self.on_renewed()

@@ -1,9 +1,9 @@
 """A socket in place of the one that cannot be bound yet: the workers have it, and nothing leaves or comes by it.
 
-It needs no privilege, no address and no device, not even the loopback. The kernel refuses every send (EPIPE) once it
-has been asked to shut the socket down for sending, of whatever state the socket is (inet_shutdown in net/ipv4/af_inet.c,
-sock_alloc_send_pskb in net/core/sock.c); and drops what comes in by a filter that takes nothing (socket(7)). So it
-waits for ever, as one does that nobody sends to.
+It needs no privilege, no address and no device, not even the loopback. The kernel refuses every send (EPIPE) by a
+socket that is shut down for sending, even if it is not connected (inet_shutdown in net/ipv4/af_inet.c,
+sock_alloc_send_pskb in net/core/sock.c), and a filter that takes nothing drops what comes (socket(7)): whoever receives
+waits, as when nobody sends.
 """
 
 import ctypes

@@ -43,6 +43,12 @@ def lines(tunnel: Tunnel, words: str) -> int:
     return sum(words in line for line in tunnel.log)
 
 
+def wait_lines(tunnel: Tunnel, words: str, times: int) -> None:
+    """Wait until it has said so, this often."""
+    wait_for(lambda: lines(tunnel, words) >= times, what=f"{words!r}: {tunnel.log}")
+    assert lines(tunnel, words) == times
+
+
 def unharmed(tunnel: Tunnel) -> None:
     """Nothing has died, nor seemed to, and the peer was there all the time."""
     facts = tunnel.stats()
@@ -66,7 +72,7 @@ def test_an_address_is_waited_for_and_may_go_and_come_back(lab: Lab, tmp_path: P
         lab.right.address("eth0", f"{LATER}/32", verb="del")
         lab.right.address("eth0", f"{LATER}/32")
         wait_ping(lab.left, RIGHT)
-        assert lines(server, f"--bind {LATER}: this host has no such address; waiting for it") == 1
+        assert lines(server, f"--bind {LATER}: this host has no such address, or it is tentative; waiting for it") == 1
         unharmed(server)
         unharmed(client)
         assert not any(process.name() == "tap2tap:binding" for process in server.descendants())
@@ -79,10 +85,10 @@ def test_a_duplicate_address_is_told_and_waited_for(lab: Lab, tmp_path: Path, ke
     lab.right.run(["ip", "addr", "add", f"{LATER6}/64", "dev", "eth0"])
     # The server may have to answer from it.
     with ends(lab, tmp_path, ["--remote", f"[{LATER6}]"], ["--bind", LATER6], keyed=keyed) as (_, server):
-        server.wait_said(f"--bind {LATER6}: another host on the network has the same address")
+        server.wait_said(f"--bind {LATER6}: another host on the network has it, too")
         lab.left.address("eth0", f"{LATER6}/64", verb="del")
         lab.right.address("eth0", f"{LATER6}/64", verb="del")
-        server.wait_said(f"--bind {LATER6}: this host has no such address; waiting for it")
+        server.wait_said(f"--bind {LATER6}: this host has no such address, or it is tentative; waiting for it")
         lab.right.run(["ip", "addr", "add", f"{LATER6}/64", "dev", "eth0"])  # tentative for a while
         server.wait_said("the socket is bound now")
         wait_ping(lab.left, RIGHT)
@@ -98,9 +104,9 @@ def test_a_device_is_waited_for_and_followed_when_it_is_made_anew(lab: Lab, tmp_
         wait_ping(lab.left, RIGHT)
         for times in (2, 3):
             lab.right.delete_link("eth1")
-            wait_for(lambda times=times: lines(server, "--device eth1: there is no such network device") == times)
+            wait_lines(server, "--device eth1: there is no such network device", times)
             wire(lab)
-            wait_for(lambda times=times: lines(server, "the socket is bound now") == times)
+            wait_lines(server, "the socket is bound now", times)
             wait_ping(lab.left, RIGHT)
         bulk(lab.left, lab.right, RIGHT, size=1 << 20)
         unharmed(server)
@@ -114,11 +120,11 @@ def test_a_link_local_address_is_bound_again_when_its_device_is_made_anew(lab: L
         for times in (1, 2):
             wire(lab)
             lab.right.address("eth1", "fe80::77/64")
-            wait_for(lambda times=times: lines(server, "the socket is bound now") == times)
+            wait_lines(server, "the socket is bound now", times)
             index = lab.right.index("eth1")
             assert server.stats()["local"] == f"[fe80::77%{index}]:1234"
             lab.right.delete_link("eth1")
-            wait_for(lambda times=times: lines(server, "there is no network device eth1; waiting for it") == times + 1)
+            wait_lines(server, "there is no network device eth1; waiting for it", times + 1)
 
 
 def test_a_port_that_is_in_use_by_then_is_told_and_tried_again(lab: Lab) -> None:
