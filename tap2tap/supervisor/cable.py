@@ -12,6 +12,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, UsageError
 from tap2tap.memory import Memory
 from tap2tap.supervisor import route, tap_users
+from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.candidates import Candidates
 from tap2tap.supervisor.signals import Signals
 from tap2tap.supervisor.tap_keeper import Keeper
@@ -22,7 +23,7 @@ from tap2tap.workers.worker import Cable, data_plane
 
 @contextlib.contextmanager
 def make_cable(
-    config: Config, memory: Memory, candidates: Candidates, identity: bytes, stop: Signals
+    config: Config, memory: Memory, candidates: Candidates, binding: Binding, identity: bytes, stop: Signals
 ) -> Iterator[Cable]:
     """Make the tap and the socket, set the tap up, and see to their end; enter them into `memory`.
 
@@ -33,7 +34,7 @@ def make_cable(
         stack.callback(os.close, tap.fd)
         # Before the socket is there, which it is not to have.
         keeper = stack.enter_context(contextlib.closing(Keeper(tap))) if device.is_persistent(tap.fd) else None
-        sock = stack.enter_context(udp_socket.open_socket(config.bind, config.port, fragment=config.key is None))
+        sock = stack.enter_context(binding.open())
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
         remotes = [each for each in candidates.known if udp_socket.reaches(sock, each)]
@@ -42,8 +43,7 @@ def make_cable(
                 f"--remote {candidates.known[0]} cannot be reached from --bind {config.bind}:"
                 " one is IPv4, the other IPv6"
             )
-        udp_socket.tell_local(sock)
-        gro = config.offload and udp_socket.enable_gro(sock)
+        gro = binding.prepare(sock)
         trains = config.offload and config.segmentation and udp_socket.can_segment(sock)
         version = max(each.address.version for each in remotes) if remotes else udp_socket.version(sock, None)
         mtu, offloads = set_up(tap, config, config.tap_mtu(version), identity, keeper, stop)
@@ -62,7 +62,7 @@ def make_cable(
             join_udp="uso" in offloads and joins_udp(os.uname().release),
             clamp=config.clamp,
         )
-        _enter(cable, remotes[0] if remotes else None)
+        _enter(cable, remotes[0] if remotes else None, binding.local)
         yield cable
 
 
@@ -76,7 +76,7 @@ def joins_udp(release: str) -> bool:
     return found is not None and tuple(int(number or 0) for number in found.groups()) >= (6, 8, 5)
 
 
-def _enter(cable: Cable, remote: Endpoint | None) -> None:
+def _enter(cable: Cable, remote: Endpoint | None, local: Endpoint) -> None:
     """Write what `stats` says of the cable, and where the peer is to be found first."""
     slots = cable.memory.slots
     with contextlib.suppress(OSError):  # without /proc there is no `stats` either
@@ -87,7 +87,7 @@ def _enter(cable: Cable, remote: Endpoint | None) -> None:
     slots[Slot.DATA_PLANE] = data_plane()
     slots[Slot.PID] = os.getpid()
     counters.store_name(slots, cable.name)
-    endpoint.store(slots, Slot.LOCAL, endpoint.from_sockaddr(cable.sock.getsockname()))
+    endpoint.store(slots, Slot.LOCAL, local)
     if remote is not None:
         endpoint.store(slots, Slot.PEER, remote)
     if not slots[Slot.LINK]:
