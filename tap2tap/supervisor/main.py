@@ -3,14 +3,14 @@
 import contextlib
 import gc
 import os
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tap2tap import device, endpoint, log, memory, privileges, udp_socket
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
+from tap2tap.supervisor import state
 from tap2tap.supervisor.bridges import Bridges
 from tap2tap.supervisor.cable import describe, make_cable, set_up
 from tap2tap.supervisor.hooks import Hooks
@@ -36,8 +36,7 @@ def run(config: Config) -> int:
     privileges.occupy_standard_descriptors()
     log.setup("tap2tap supervisor")
     privileges.name_process("tap2tap:super")
-    # Whoever starts it by nohup(1) does not want a hang-up to end it.
-    stop = Signals([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [])
+    stop = Signals()
     become = identity(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(Interrupted))  # a stop signal came before it was up
@@ -90,16 +89,21 @@ def carry(
             worker.start()
         cable.memory.slots[Slot.STATE] = State.UP
         publisher.look()
-        announce(cable)
+        announce(cable, link.last_peer() if link else None)
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
             remote = endpoint.load(cable.memory.slots, Slot.PEER)
             link.lend(cable, [remote] if remote else [])
         parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
+        on_hang_up: list[Callable[[], None]] = [lambda: state.tell(cable.memory)]
         if resolver := make_resolver(cable, lookups):
-            parts.append(Remotes(cable.memory, resolver, link))
-        Watch([*workers, *([link.child] if link else [])], stop, parts).run()
+            remotes = Remotes(cable.memory, resolver, link)
+            parts.append(remotes)
+            on_hang_up.append(remotes.hang_up)
+        if link:
+            on_hang_up.append(link.call)
+        Watch([*workers, *([link.child] if link else [])], stop, parts, on_hang_up).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
         publisher.look()
@@ -148,11 +152,13 @@ def make_resolver(cable: Cable, lookups: Lookups | None) -> Resolver | None:
     return Resolver(lookups, remote, lambda remote: udp_socket.reaches(cable.sock, remote))
 
 
-def announce(cable: Cable) -> None:
-    """Say that the tunnel is up."""
+def announce(cable: Cable, last: Endpoint | None) -> None:
+    """Say that the tunnel is up; `last` is where a server's peer was before a restart."""
     gc.freeze()
     remote = endpoint.load(cable.memory.slots, Slot.PEER)
-    if not cable.client:
+    if last:
+        log.info("calling the peer where it was last", endpoint=last)
+    elif not cable.client:
         log.info("waiting for the first peer to call")
     log.info(
         "tunnel is up",

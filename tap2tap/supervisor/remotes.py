@@ -19,6 +19,10 @@ class Remotes:
         self._resolver = resolver
         self._link = link
 
+    def hang_up(self) -> None:
+        """Look the name up again now."""
+        self._resolver.look(clock.now(), 0.0)
+
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when a lookup has answered."""
