@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from tap2tap import clock, counters, device, endpoint, log, udp_socket
 from tap2tap.config import Config
@@ -12,6 +12,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, UsageError
 from tap2tap.memory import Memory
 from tap2tap.supervisor import route
+from tap2tap.supervisor.candidates import Candidates
 from tap2tap.supervisor.run_in_child import run_in_child
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers import udp
@@ -20,7 +21,7 @@ from tap2tap.workers.worker import Cable, data_plane
 
 
 @contextlib.contextmanager
-def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> Iterator[Cable]:
+def make_cable(config: Config, memory: Memory, candidates: Candidates) -> Iterator[Cable]:
     """Make the tap and the socket, and see to their end; enter them into `memory`. Raises Tap2tapError."""
     with contextlib.ExitStack() as stack:
         tap = device.open_tap(config.interface)
@@ -29,11 +30,13 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
         sock = stack.enter_context(udp_socket.open_socket(config.bind, config.port, fragment=config.key is None))
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
-        remote = next((each for each in remotes if udp_socket.reaches(sock, each)), None)
-        if remotes and remote is None:
+        remotes = [each for each in candidates.known if udp_socket.reaches(sock, each)]
+        if candidates.fixed and candidates.known and not remotes:
             raise UsageError(
-                f"--remote {remotes[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
+                f"--remote {candidates.known[0]} cannot be reached from --bind {config.bind}:"
+                " one is IPv4, the other IPv6"
             )
+        udp_socket.tell_local(sock)
         gro = config.offload and udp_socket.enable_gro(sock)
         trains = config.offload and config.segmentation and udp_socket.can_segment(sock)
         told = [name for name, there in (("segmentation", trains), ("gro", gro)) if there]
@@ -43,7 +46,9 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             tap=tap.fd,
             sock=sock,
             memory=memory,
-            mtu=config.tap_mtu(udp_socket.version(sock, remote)),
+            mtu=config.tap_mtu(
+                max(each.address.version for each in remotes) if remotes else udp_socket.version(sock, None)
+            ),
             client=config.client,
             keepalive=config.keepalive_seconds,
             offload=config.offload,
@@ -51,7 +56,7 @@ def make_cable(config: Config, memory: Memory, remotes: Sequence[Endpoint]) -> I
             join_udp="uso" in offloads and joins_udp(os.uname().release),
             clamp=config.clamp,
         )
-        _enter(cable, remote)
+        _enter(cable, remotes[0] if remotes else None)
         yield cable
 
 

@@ -3,9 +3,9 @@
 import contextlib
 import gc
 import os
-from collections.abc import Callable, Iterator
+from functools import partial
 
-from tap2tap import device, endpoint, log, memory, privileges, udp_socket
+from tap2tap import device, endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
@@ -13,14 +13,15 @@ from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
 from tap2tap.supervisor import state
 from tap2tap.supervisor.bridges import Bridges
 from tap2tap.supervisor.cable import describe, make_cable, set_up
+from tap2tap.supervisor.candidates import Candidates, make_candidates
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess, make_link_process
 from tap2tap.supervisor.loop import Part, Watch
 from tap2tap.supervisor.publisher import Publisher, published
 from tap2tap.supervisor.remotes import Remotes
-from tap2tap.supervisor.resolver import Lookups, Resolver
 from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Interrupted, Signals
+from tap2tap.supervisor.ways import Ways
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
 from tap2tap.workers.worker import Cable, data_plane
@@ -43,14 +44,15 @@ def run(config: Config) -> int:
         hooks = stack.enter_context(contextlib.closing(Hooks(config.programs)))
         hooks.start()
         log.unblock()  # not before: programs have standard error as it was
-        lookups = stack.enter_context(make_lookups(config, become))
+        candidates = stack.enter_context(make_candidates(config, become))
         shared = memory.create()  # not before: neither of the two above is to have it
         link = stack.enter_context(make_link_process(config, shared, become))
         if link:
             link.start(stop)  # it reads the key file before there is anything to see of the tunnel
-        cable = stack.enter_context(make_cable(config, shared, find_remotes(config, lookups, stop)))
+        candidates.await_first(stop)
+        cable = stack.enter_context(make_cable(config, shared, candidates))
         publisher = stack.enter_context(published(shared, become[0]))
-        return carry(cable, config, become, link, hooks, lookups, publisher, stop)
+        return carry(cable, config, become, link, hooks, candidates, publisher, stop)
     return OK
 
 
@@ -60,7 +62,7 @@ def carry(
     become: Identity,
     link: LinkProcess | None,
     hooks: Hooks,
-    lookups: Lookups | None,
+    candidates: Candidates,
     publisher: Publisher,
     stop: Signals,
 ) -> int:
@@ -90,19 +92,14 @@ def carry(
         cable.memory.slots[Slot.STATE] = State.UP
         publisher.look()
         announce(cable, link.last_peer() if link else None)
+        remotes = Remotes(cable, candidates, link)
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
-            remote = endpoint.load(cable.memory.slots, Slot.PEER)
-            link.lend(cable, [remote] if remote else [])
+            link.lend(cable, remotes.known)
         parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
-        on_hang_up: list[Callable[[], None]] = [lambda: state.tell(cable.memory)]
-        if resolver := make_resolver(cable, lookups):
-            remotes = Remotes(cable.memory, resolver, link)
-            parts.append(remotes)
-            on_hang_up.append(remotes.hang_up)
-        if link:
-            on_hang_up.append(link.call)
+        parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
+        on_hang_up = [partial(state.tell, cable.memory), remotes.hang_up, remotes.wake]
         Watch([*workers, *([link.child] if link else [])], stop, parts, on_hang_up).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
@@ -127,31 +124,6 @@ def identity(config: Config) -> Identity:
     return os.geteuid(), os.getegid()
 
 
-@contextlib.contextmanager
-def make_lookups(config: Config, become: Identity) -> Iterator[Lookups | None]:
-    """Make what looks the remote's name up, where it is a name, and see to its end. Raises StartError."""
-    if not config.remotes or endpoint.is_address(config.remotes[0][0]):
-        yield None
-        return
-    with contextlib.closing(Lookups(*config.remotes[0], become)) as lookups:
-        yield lookups
-
-
-def find_remotes(config: Config, lookups: Lookups | None, stop: Signals) -> list[Endpoint]:
-    """Where the remote may be, the best first; empty in server mode. Raises StartError, Interrupted."""
-    if lookups:
-        return lookups.first(stop)
-    return endpoint.resolve(*config.remotes[0]) if config.remotes else []
-
-
-def make_resolver(cable: Cable, lookups: Lookups | None) -> Resolver | None:
-    """Make what looks the remote's name up again, where it is a name."""
-    remote = endpoint.load(cable.memory.slots, Slot.PEER)
-    if lookups is None or remote is None:
-        return None
-    return Resolver(lookups, remote, lambda remote: udp_socket.reaches(cable.sock, remote))
-
-
 def announce(cable: Cable, last: Endpoint | None) -> None:
     """Say that the tunnel is up; `last` is where a server's peer was before a restart."""
     gc.freeze()
@@ -165,7 +137,7 @@ def announce(cable: Cable, last: Endpoint | None) -> None:
         interface=cable.name,
         mtu=cable.mtu,
         local=endpoint.load(cable.memory.slots, Slot.LOCAL),
-        remote=remote or "any",
+        remote=remote or ("not known yet" if cable.client else "any"),
     )
 
 

@@ -4,22 +4,31 @@ Constants and layouts are those of linux/netlink.h, linux/rtnetlink.h and linux/
 order of the host. A socket sees the network namespace in which it was made.
 """
 
+import errno
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tap2tap.endpoint import Address, Endpoint
+
 NETLINK_ROUTE = 0
 RTMGRP_LINK = 1
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWLINK, RTM_GETLINK = 2, 3, 16, 18
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
 IFLA_INFO_KIND = 1
+RTA_DST, RTA_SRC, RTA_OIF, RTA_METRICS, RTA_MARK, RTA_UID = 1, 2, 4, 8, 16, 25
+RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29
+RTAX_MTU = 2
+RTN_BLACKHOLE, RTN_PROHIBIT = 6, 8  # and RTN_UNREACHABLE
 NLA_TYPE_MASK = 0x3FFF
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, two lengths, tos, table, protocol, scope, type, flags
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _BUFFER = 1 << 16  # bytes: the kernel fills at most 32 KiB
 _FEW = 64  # messages: more than there is room for in the smallest buffer
@@ -34,6 +43,13 @@ class Link(NamedTuple):
     mtu: int
     master: int
     kind: str  # "bridge", "veth", ...; "" of hardware
+
+
+class Route(NamedTuple):
+    """A route: the index of the device that it leads out of, and the MTU that is set for it, or was learnt; 0: none."""
+
+    interface: int
+    mtu: int
 
 
 def changes() -> socket.socket:
@@ -70,6 +86,45 @@ def ports(master: int) -> list[Link]:
     """The links that have this master. Raises OSError."""
     found = _ask(NLM_F_REQUEST | NLM_F_DUMP, 0, _attribute(IFLA_MASTER, struct.pack("=I", master)))
     return [each for each in found if each.master == master]  # the kernel may have left out none
+
+
+def route(to: Endpoint, port: int, source: Address | None, mark: int, interface: int, uid: int) -> Route:
+    """The route that a datagram takes, by what rules may go by (ip-rule(8)).
+
+    It is one of UDP from `source` and `port`, with a mark (0: none), to leave by an interface (0: any), of a user.
+    Raises OSError: ENETUNREACH, EHOSTUNREACH, EACCES or EINVAL where there is none (of type unreachable, prohibit,
+    blackhole), ENODEV where there is no such interface.
+    """
+    family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
+    bits = to.address.max_prefixlen
+    body = _ROUTE.pack(family, bits, bits if source else 0, 0, 0, 0, 0, 0, 0) + _attribute(RTA_DST, to.address.packed)
+    body += _attribute(RTA_SRC, source.packed) if source else b""
+    body += b"".join(
+        _attribute(kind, struct.pack("=I", number))
+        for kind, number in ((RTA_OIF, interface), (RTA_MARK, mark), (RTA_UID, uid))
+        if number or kind == RTA_UID
+    )
+    body += _attribute(RTA_IP_PROTO, bytes([socket.IPPROTO_UDP]))
+    body += _attribute(RTA_SPORT, port.to_bytes(2)) + _attribute(RTA_DPORT, to.port.to_bytes(2))
+    with _socket() as sock:
+        sock.sendto(_HEADER.pack(_HEADER.size + len(body), RTM_GETROUTE, NLM_F_REQUEST, 1, 0) + body, (0, 0))
+        for kind, content in messages(sock.recv(_BUFFER)):
+            if kind == NLMSG_ERROR:
+                number = -struct.unpack_from("=i", content.ljust(4, b"\0"))[0]
+                raise OSError(number, os.strerror(number))
+            if kind == RTM_NEWROUTE:
+                return read_route(content)
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def read_route(content: bytes) -> Route:
+    """Read a message that tells of a route, RTM_NEWROUTE. Raises OSError for a route to nowhere."""
+    kind = _ROUTE.unpack_from(content.ljust(_ROUTE.size, b"\0"))[7]
+    if RTN_BLACKHOLE <= kind <= RTN_PROHIBIT:
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+    found = _attributes(content[_ROUTE.size :])
+    metrics = _attributes(found.get(RTA_METRICS, b""))
+    return Route(_number(found.get(RTA_OIF, b"")), _number(metrics.get(RTAX_MTU, b"")))
 
 
 def _socket() -> socket.socket:

@@ -21,7 +21,6 @@ NO_DEVICES = "mount -t tmpfs none /dev/net"
         (["--bind", "127.0.0.1", "--remote", "[::1]"], 2, r"--remote \[::1\]:1234 cannot be reached .* one is IPv4"),
         (["--bind", "::1", "--remote", "127.0.0.1"], 2, "--remote 127.0.0.1:1234 cannot be reached .* one is IPv4"),
         (["--bind", "192.0.2.1"], 1, "--bind 192.0.2.1: this host has no such address"),
-        (["--remote", "no-such-host.invalid"], 1, "cannot resolve the remote 'no-such-host.invalid': .*check the name"),
         (["--remote", "two..dots"], 1, "cannot resolve the remote 'two..dots': "),
         (["-i", "eth0"], 1, "interface eth0 exists and is no tap device: choose another name with --iface"),
         (["-i", "lo"], 1, "interface lo exists and is no tap device: choose another name with --iface"),

@@ -58,7 +58,7 @@ class Pair:
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )
         self.seal = SecureSeal(self.memory, seal, self.outgoing, 0)
-        self.open = SecureOpen(self.memory, open_, 2, self.incoming, AREA, LengthFilter(into))
+        self.open = SecureOpen(self.memory, open_, 2, self.incoming, AREA, LengthFilter(into), client=False)
         for order in self.live.values():
             (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
 
