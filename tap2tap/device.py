@@ -17,12 +17,14 @@ from tap2tap.vnet import VNET_LENGTH
 
 _INT = struct.calcsize("i")
 TUNSETIFF = ioctl_number(WRITE, "T", 202, _INT)
+TUNGETFEATURES = ioctl_number(READ, "T", 207, _INT)
 TUNGETIFF = ioctl_number(READ, "T", 210, _INT)
 TUNSETOFFLOAD = ioctl_number(WRITE, "T", 208, _INT)
 TUNSETVNETHDRSZ = ioctl_number(WRITE, "T", 216, _INT)
 TUNSETCARRIER = ioctl_number(WRITE, "T", 226, _INT)
 
 IFF_TAP = 0x0002
+IFF_NO_CARRIER = 0x0040  # Linux 6.3
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFF_MULTI_QUEUE = 0x0100
@@ -69,10 +71,11 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} is no interface name: letters, digits, '-', '_' and '.' are safe")
 
 
-def open_tap(name: str | None) -> Tap:
+def open_tap(name: str | None, *, carrier: bool) -> Tap:
     """Create the tap `name` (None: the kernel picks tapN) or open an existing one. The caller closes `fd`.
 
-    Every frame is preceded by a `virtio_net_hdr` (tap2tap.vnet). The descriptor is non-blocking: both workers use it,
+    Without `carrier` there is none until `set_carrier`, and never was one (for a moment where the kernel lacks
+    IFF_NO_CARRIER). Every frame is preceded by a `virtio_net_hdr` (tap2tap.vnet). The descriptor is non-blocking: both workers use it,
     and reads drain until EAGAIN. Raises UsageError, NoPermissionError, StartError.
     """
     if name is not None:
@@ -82,13 +85,15 @@ def open_tap(name: str | None) -> Tap:
     except OSError as error:
         raise _no_device(error) from error
     try:
-        wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+        wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (0 if carrier else IFF_NO_CARRIER & _features(fd))
         try:
             answer = _set_iff(fd, name, wanted)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             answer = _set_iff(fd, name, wanted | IFF_MULTI_QUEUE)  # made so by its administrator
+        if not carrier and not wanted & IFF_NO_CARRIER:
+            set_carrier(fd, on=False)
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_LENGTH))
         real = answer[:16].split(b"\0", 1)[0].decode()
     except OSError as error:
@@ -99,6 +104,12 @@ def open_tap(name: str | None) -> Tap:
 
 def _set_iff(fd: int, name: str | None, flags: int) -> bytes:
     return fcntl.ioctl(fd, TUNSETIFF, _IFREQ.pack((name or "").encode(), flags))
+
+
+def _features(fd: int) -> int:
+    """The flags that TUNSETIFF knows here."""
+    features: int = struct.unpack("i", fcntl.ioctl(fd, TUNGETFEATURES, bytes(_INT)))[0]
+    return features
 
 
 def _no_device(error: OSError) -> StartError:

@@ -24,7 +24,7 @@ from tap2tap.workers.worker import Cable, data_plane
 def make_cable(config: Config, memory: Memory, candidates: Candidates) -> Iterator[Cable]:
     """Make the tap and the socket, and see to their end; enter them into `memory`. Raises Tap2tapError."""
     with contextlib.ExitStack() as stack:
-        tap = device.open_tap(config.interface)
+        tap = device.open_tap(config.interface, carrier=config.key is None)
         stack.callback(os.close, tap.fd)
         offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
         sock = stack.enter_context(udp_socket.open_socket(config.bind, config.port, fragment=config.key is None))

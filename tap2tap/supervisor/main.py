@@ -5,7 +5,7 @@ import gc
 import os
 from functools import partial
 
-from tap2tap import device, endpoint, log, memory, privileges
+from tap2tap import endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
@@ -71,8 +71,6 @@ def carry(
     Returns the exit code. Raises StartError, Interrupted when the signal comes before the cable is up.
     """
     hooks.introduce(cable.name)
-    if link:  # the cable is not plugged in, not even for a moment, before the peer is there
-        device.set_carrier(cable.tap, on=False)
     set_up(cable, config, link.identity if link else b"", stop)
     facts = describe(cable)
     hooks.run("up", cable.name, facts, stop)

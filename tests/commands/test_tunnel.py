@@ -44,7 +44,7 @@ def test_a_port_in_use_gets_one_line(lab: Lab, bind: list[str]) -> None:
 
 def test_an_interface_in_use_gets_one_line(lab: Lab) -> None:
     with lab.left.inside():
-        tap = device.open_tap("tap0")
+        tap = device.open_tap("tap0", carrier=True)
     try:
         mistake(tap2tap("-i", "tap0", host=lab.left), 1, "interface tap0 is in use by another program: .*--iface")
     finally:
