@@ -3,14 +3,15 @@
 import contextlib
 import gc
 import os
-import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from tap2tap import device, endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
+from tap2tap.supervisor import state
 from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.bridges import Bridges
 from tap2tap.supervisor.cable import describe, make_cable
@@ -40,8 +41,7 @@ def run(config: Config) -> int:
     privileges.occupy_standard_descriptors()
     log.setup("tap2tap supervisor")
     privileges.name_process("tap2tap:super")
-    # Whoever starts it by nohup(1) does not want a hang-up to end it.
-    stop = Signals([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [])
+    stop = Signals()
     become = identity(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(Interrupted))  # a stop signal came before it was up
@@ -95,7 +95,7 @@ def carry(
             worker.start()
         cable.memory.slots[Slot.STATE] = State.UP
         publisher.look()
-        announce(cable)
+        announce(cable, link.last_peer() if link else None)
         remotes = Remotes(cable, candidates, link)
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
@@ -106,7 +106,8 @@ def carry(
         parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
         if device.is_multi_queue(cable.tap):
             parts.append(Queues(cable.tap))
-        Watch([*workers, *([link.child] if link else [])], stop, parts).run()
+        on_hang_up: list[Callable[[], None]] = [partial(state.tell, cable.memory), remotes.hang_up, remotes.wake]
+        Watch([*workers, *([link.child] if link else [])], stop, parts, on_hang_up).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
         publisher.look()
@@ -130,11 +131,13 @@ def identity(config: Config) -> Identity:
     return os.geteuid(), os.getegid()
 
 
-def announce(cable: Cable) -> None:
-    """Say that the tunnel is up."""
+def announce(cable: Cable, last: Endpoint | None) -> None:
+    """Say that the tunnel is up; `last` is where a server's peer was before a restart."""
     gc.freeze()
     remote = endpoint.load(cable.memory.slots, Slot.PEER)
-    if not cable.client:
+    if last:
+        log.info("calling the peer where it was last", endpoint=last)
+    elif not cable.client:
         log.info("waiting for the first peer to call")
     log.info(
         "tunnel is up",

@@ -83,14 +83,14 @@ def start(
     """Fork a child that does `life` and ends with the exit code that it returns.
 
     It has the descriptors `keep` beside the first three and no other, does `prepare` with its parent's privileges,
-    becomes `identity` (uid and gid) for good where one is given, does not mind the stop signals (its parent sees to its
-    end), and gets the signal `farewell` when its parent dies. `role` begins its log lines, `title` is its name in ps,
-    if not tap2tap:ROLE, and `kind` its name in the line that tells of an exception. With `adopter`, it waits until that
-    process is its parent. Raises OSError when the machine has no room for it.
+    becomes `identity` (uid and gid) for good where one is given, does not mind the stop signals and SIGHUP (its parent
+    sees to its end), and gets the signal `farewell` when its parent dies. `role` begins its log lines, `title` is its
+    name in ps, if not tap2tap:ROLE, and `kind` its name in the line that tells of an exception. With `adopter`, it
+    waits until that process is its parent. Raises OSError when the machine has no room for it.
     """
     parent = adopter or os.getpid()
     theirs, ours = (None, None) if adopter or privileges.kernel_ends_orphans() else os.pipe()
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)  # until the child has its own dispositions
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, signals.CAUGHT)  # until the child has its own dispositions
     try:
         pid = os.fork()
     except OSError:

@@ -192,8 +192,7 @@ def test_the_first_lookup_is_nobodys_and_holds_nothing_but_its_pipe(lab: Lab, tm
         assert tunnel.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_stop_signal_ends_a_hanging_first_lookup(lab: Lab, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stop_signal_ends_a_hanging_first_lookup(lab: Lab, tmp_path: Path) -> None:
     with silent_name_server(lab.right) as server:
         options = ["--remote", NAME]
         tunnel = Tunnel(
@@ -201,7 +200,7 @@ def test_a_stop_signal_ends_a_hanging_first_lookup(lab: Lab, tmp_path: Path, num
         )
         server.recv(512)
         (child,) = named(tunnel, "tap2tap:lookup")
-        os.killpg(tunnel.pid, number)  # as a terminal does
+        os.killpg(tunnel.pid, signal.SIGINT)  # as a terminal does
         assert tunnel.wait() == 0
         assert not alive([child])
         assert not tunnel.said("error")
