@@ -108,6 +108,11 @@ class Driver:
                 case Missed() if role is Role.INBOUND:
                     self._look_at = min(self._look_at, now + MISSED_WAIT)
 
+    def use_socket(self, fd: int) -> None:
+        """Send by this socket from now on, which is our own to close."""
+        self._sock.close()
+        self._sock = socket.socket(fileno=fd)
+
     def move(self, remotes: tuple[Endpoint, ...]) -> None:
         """The configured remotes have these addresses now."""
         self._do(self._link.move(clock.now(), remotes))
@@ -117,7 +122,7 @@ class Driver:
         self._do(self._link.call(clock.now()))
 
     def woke_up(self, slept: float) -> None:
-        """Call the peer after a sleep of the machine, of so many seconds: it, and NATs on the way, may have given us up."""
+        """Call the peer after a sleep of the machine, of so long: it, and NATs on the way, may have given us up."""
         todo = self._link.call(clock.now())
         calls = any(isinstance(action, actions.Send) for action in todo)
         log.info(f"woke up after a sleep of {slept:.0f} s{', calling the peer' if calls else ''}")
