@@ -25,7 +25,7 @@ class Remotes:
         self._turns = Turns(cable.keepalive)
         self._last: list[Endpoint] = []
         self._told: list[Endpoint] = []  # of which none can be reached
-        self._lost = self._answered = False
+        self._lost = False
 
     @property
     def known(self) -> list[Endpoint]:
@@ -94,15 +94,13 @@ class Remotes:
             self._turns.refused()
 
     def _tell(self, before: Endpoint | None) -> None:
-        """Tell once that one does not answer any more, and which one does instead."""
-        present = self._turns.present
-        if before not in (None, present) and self._answered:
-            log.info("the remote does not answer, trying another address", was=before, now=present)
-            self._answered, self._lost = False, True
-        elif self._turns.answered and not self._answered:
-            self._answered = True
-            if self._lost:
-                log.info("the remote answers", remote=present)
+        """Tell once that one does not answer, and which one does instead."""
+        turns = self._turns
+        if before not in (None, turns.present) and not self._lost:
+            log.info("the remote does not answer, trying its other addresses", was=before, now=turns.present)
+            self._lost = True
+        elif self._lost and turns.answered:
+            log.info("the remote answers", remote=turns.present)
             self._lost = False
 
     def wake(self) -> None:

@@ -72,7 +72,9 @@ class Calls:
             self._call_back = None
             leaders, others = self._targets()
         todo: list[Action] = []
-        if self._presence.is_in_vain(now, attempts.started, self._timers.complain) and self._notes.allows(now, "silent"):
+        if self._presence.is_in_vain(now, attempts.started, self._timers.complain) and self._notes.allows(
+            now, "silent"
+        ):
             todo.append(Note("no answer from the peer: is it running and reachable, with the other end's key file?"))
         lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
         if lost and not self._exchange.home and not self._presence.up:
