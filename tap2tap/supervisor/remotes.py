@@ -23,7 +23,7 @@ class Remotes:
         self._candidates = candidates
         self._link = link
         self._turns = Turns(cable.keepalive)
-        self._last: list[Endpoint] = []
+        self._last = self.known  # which the link is lent
         self._told: list[Endpoint] = []  # of which none can be reached
         self._lost = False
 
@@ -56,8 +56,8 @@ class Remotes:
             self._turn(now, known)
         elif known != self._last:
             self._link.move(known)
-            if any(each.scope for each in {*known}.difference(self._last)) and self._last != known:
-                self._link.call()  # the interface is another one: what there was of a session is of no use
+            if any(each.scope for each in {*known}.difference(self._last)):
+                self._link.call()  # the interface was made anew: the session is of no use
         self._last = known
 
     def _check(self, known: list[Endpoint]) -> None:
@@ -65,9 +65,8 @@ class Remotes:
         found = self._candidates.known
         if found and not known and found != self._told:
             self._told = found
-            log.warning(
-                "waiting for another address of the remote: --bind is of the other version of IP", is_now=found[0]
-            )
+            words = "waiting for an address of the remote that --bind reaches: one is IPv4, the other IPv6"
+            log.warning(words, remote=found[0])
 
     def _turn(self, now: float, known: list[Endpoint]) -> None:
         """Send to the address whose turn it is."""
