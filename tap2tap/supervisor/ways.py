@@ -33,7 +33,7 @@ def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
 
 
 def bound_to(sock: socket.socket) -> str:
-    """The network device that `sock` is bound to; empty: none."""
+    """The network device that `sock` is bound to; empty: none. Raises OSError where it is gone."""
     name = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, IFNAMSIZ)
     return os.fsdecode(name.split(b"\0", 1)[0])
 
@@ -56,7 +56,10 @@ class Ways:
     def look(self) -> None:
         """Ask the kernel, and tell once what is wrong and that it is right again."""
         self.due = next_second(clock.now())
-        if bound_to(self._cable.sock) == "lo":  # it waits for what it is to be bound to
+        try:
+            if bound_to(self._cable.sock) == "lo":  # it waits for what it is to be bound to
+                return
+        except OSError:
             return
         slots = self._cable.memory.slots
         peer = endpoint.load(slots, Slot.PEER)
