@@ -4,7 +4,7 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from tap2tap import cpus, device, udp_socket
+from tap2tap import cpus, device, endpoint, udp_socket
 from tap2tap.errors import UsageError
 from tap2tap.numbers import whole_number
 from tap2tap.protocols.secure.wire import OVERHEAD
@@ -74,6 +74,8 @@ class Config:
         """Raise UsageError, with the option's name and what it takes, for a value that cannot be right."""
         if self.interface is not None:
             device.check_name(self.interface)
+        for host, port in self.remotes:
+            endpoint.literal(host, port)  # may be one that no host has
         if not 1 <= self.port <= 65535:
             raise UsageError(f"--port {self.port}: a port is a number from 1 to 65535")
         _, zone = udp_socket.parse_bind(self.bind, self.device)

@@ -31,6 +31,12 @@ IFA_F_DADFAILED = 0x08  # linux/if_addr.h
 
 _IN_PKTINFO = struct.Struct("@i4s4x")  # interface, local address, destination in the header
 _IN6_PKTINFO = struct.Struct("@16si")  # local address, interface
+PKTINFO = {  # of a family: level and type of the control message, offset and length of the local address in it
+    socket.AF_INET: (socket.IPPROTO_IP, IP_PKTINFO, 4, 4),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, IPV6_PKTINFO, 0, 16),
+}
+# What a send says, among others, that is to leave from an address that is not ours: in IPv6; in IPv4; as a socket does.
+GONE = (errno.EINVAL, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
 RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop
@@ -116,12 +122,16 @@ def restrict(sock: socket.socket, mark: int | None, device: str | None) -> None:
 
 
 def tell_local(sock: socket.socket) -> None:
-    """Have the kernel tell to which of our addresses a datagram came, where there may be several."""
+    """Have the kernel tell to which of our addresses a datagram came, where there may be several.
+
+    An IPv6 socket hears it of IPv4, too, as a mapped address. Where the kernel cannot tell, it chooses, as ever.
+    """
     if endpoint.from_sockaddr(sock.getsockname()).address.is_unspecified:
-        if sock.family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        with contextlib.suppress(OSError):
+            if sock.family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
 
 
 def send(sock: socket.socket, data: bytes, to: Endpoint) -> None:
@@ -134,7 +144,7 @@ def send(sock: socket.socket, data: bytes, to: Endpoint) -> None:
     try:
         sock.sendmsg([data], [from_address(local)] if any(local) else [], socket.MSG_DONTWAIT, name)
     except OSError as error:
-        if error.errno != errno.EINVAL or not any(local):
+        if error.errno not in GONE or not any(local):
             raise
         sock.sendto(data, socket.MSG_DONTWAIT, name)
 

@@ -43,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: one more than there are CPUs, as most tests wait for something half of their time."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def lacking(what: str) -> NoReturn:
     """Skip the test for want of what this machine or this user can do; where root must be able to do all, fail."""
     if os.environ.get("CI") == "true" and os.geteuid() == 0:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap.endpoint import Endpoint, from_sockaddr, load, resolve, split_host_port, store
+from tap2tap.config import Config
+from tap2tap.endpoint import Endpoint, from_sockaddr, literal, load, resolve, split_host_port, store
 from tap2tap.errors import StartError, UsageError
 
 ports = st.integers(1, 65535)
@@ -66,6 +67,47 @@ def test_what_names_no_host_or_no_port_is_refused(text: str) -> None:
 def test_broken_brackets_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         split_host_port(text, 1234)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("0.0.0.0", "no host"),
+        ("::", "no host"),
+        ("::ffff:0.0.0.0", "no host"),
+        ("224.0.0.1", "no host"),
+        ("ff02::1%eth0", "no host"),
+        ("255.255.255.255", "no host"),
+        ("fe80::1", "needs its interface, as in --remote fe80::1%eth0$"),
+        ("2001:db8::1%eth0", "only a link-local address"),
+        ("::ffff:192.0.2.1%eth0", "only a link-local address"),
+    ],
+)
+def test_what_no_host_has_is_no_remote(text: str, wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong):
+        literal(text, 1)
+    with pytest.raises(UsageError, match=wrong):
+        Config(remotes=((text, 1),)).check()
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "zone"),
+    [
+        ("fe80::1%eth0", "fe80::1", "eth0"),
+        ("fe80::1%2", "fe80::1", "2"),
+        ("::ffff:192.0.2.1", "192.0.2.1", ""),
+        ("169.254.1.1", "169.254.1.1", ""),
+        ("2001:db8::1", "2001:db8::1", ""),
+    ],
+)
+def test_an_address_may_have_a_zone(text: str, address: str, zone: str) -> None:
+    assert literal(text, 7) == (Endpoint(ipaddress.ip_address(address), 7), zone)
+
+
+@given(names)
+def test_a_name_is_no_address(name: str) -> None:
+    found = literal(name, 1) if name != "0.0.0.0" else None
+    assert found is None or str(found[0].address) == name
 
 
 @given(endpoints, st.integers(0, 2))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tap2tap import clock, device, log, peer_record
+from tap2tap import clock, device, log, peer_record, udp_socket
 from tap2tap.counters import Link, Role, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.keys import CableKeys
@@ -116,6 +116,13 @@ class Driver:
         """Call the peer now."""
         self._do(self._link.call(clock.now()))
 
+    def woke_up(self, slept: float) -> None:
+        """Call the peer after a sleep of the machine, of so long: it, and NATs on the way, may have given us up."""
+        todo = self._link.call(clock.now())
+        calls = any(isinstance(action, actions.Send) for action in todo)
+        log.info(f"woke up after a sleep of {slept:.0f} s{', calling the peer' if calls else ''}")
+        self._do(todo)
+
     def deadline(self) -> float:
         """When `tick` is next needed, in seconds of the clock."""
         return min(self._look_at, self._link.next_deadline())
@@ -147,7 +154,7 @@ class Driver:
                 if is_initiation(datagram):
                     self._workers.expect(datagram[-MAC_LENGTH:])
                 with contextlib.suppress(OSError):  # the link tries again
-                    self._sock.sendto(datagram, socket.MSG_DONTWAIT, target.sockaddr(self._sock.family))
+                    udp_socket.send(self._sock, datagram, target)
             case actions.OpenReceive():
                 self._workers.open(action)
             case actions.CloseReceive(index):

@@ -23,7 +23,6 @@ NO_DEVICES = "mount -t tmpfs none /dev/net"
         (["--bind", "fe80::1"], 2, "--bind fe80::1: a link-local address needs its network device"),
         (["--device", "a/b"], 2, "'a/b' is no interface name"),
         (["--mark", "x"], 2, "--mark x: a number from 0 to 4294967295"),
-        (["--remote", "no-such-host.invalid"], 1, "cannot resolve the remote 'no-such-host.invalid': .*check the name"),
         (["--remote", "two..dots"], 1, "cannot resolve the remote 'two..dots': "),
         (["-i", "eth0"], 1, "interface eth0 exists and is no tap device: choose another name with --iface"),
         (["-i", "lo"], 1, "interface lo exists and is no tap device: choose another name with --iface"),
@@ -47,7 +46,7 @@ def test_a_port_in_use_gets_one_line(lab: Lab, bind: list[str]) -> None:
 
 def test_an_interface_in_use_gets_one_line(lab: Lab) -> None:
     with lab.left.inside():
-        tap = device.open_tap("tap0")
+        tap = device.open_tap("tap0", carrier=True)
     try:
         mistake(tap2tap("-i", "tap0", host=lab.left), 1, "interface tap0 is in use by another program: .*--iface")
     finally:

@@ -13,8 +13,8 @@ from tap2tap.protocols.secure.actions import PathMtu, PeerAt, PeerMoved, Remembe
 from tap2tap.protocols.secure.limits import CHECK_DELAYS, CONTROL_COUNTERS, MOVE_LIMIT, MOVE_WINDOW, REFUSED
 from tap2tap.protocols.secure.path_check import PathChecker
 from tests.support.datagrams import take_apart
-from tests.support.simulated import ELSEWHERE, HOME, VPS, at
 from tests.support.simulated_cable import Cable, times
+from tests.support.simulated_ends import ELSEWHERE, HOME, VPS, at
 from tests.support.simulated_network import DELAY, Fate, Policy
 
 VICTIM = at("203.0.113.1")
@@ -154,7 +154,7 @@ def test_a_new_session_from_an_address_that_did_not_answer_is_followed_at_once()
 def test_a_peer_without_control_datagrams_is_followed_unasked() -> None:
     checker = PathChecker(lambda count: bytes(count))
     for number, where in enumerate((HOME, ELSEWHERE, HOME)):
-        assert checker.follow(number, where, VPS, can_ask=False) == [PeerAt(where)]
+        assert checker.follow(number, where, (VPS,), can_ask=False) == [PeerAt(where)]
     assert checker.due == float("inf")
 
 
@@ -200,16 +200,16 @@ def test_all_unanswered_places_together_get_no_more_than_the_limit_in_a_while(
     def take(actions: list[Any]) -> None:
         granted.extend((now, each.limit) for each in actions if isinstance(each, PeerAt) and each.limit is not None)
 
-    take(checker.follow(now, at("192.0.2.1", 1), None, can_ask=True))
+    take(checker.follow(now, at("192.0.2.1", 1), (), can_ask=True))
     take(checker.answered(now, b"t" * 8))
     for pause, place, new_session in moves:
         now += pause
         where = at("192.0.2.1", 1 + place)
-        take(checker.tick(now, None, can_ask=True))
+        take(checker.tick(now, (), can_ask=True))
         if new_session:
             checker.pardon(where)
-        if not checker.refuses(now, where, None):
-            take(checker.follow(now, where, None, can_ask=True))
+        if not checker.refuses(now, where, ()):
+            take(checker.follow(now, where, (), can_ask=True))
     while granted:
         begin = granted[0][0]
         window = [limit for when, limit in granted if when < begin + MOVE_WINDOW]

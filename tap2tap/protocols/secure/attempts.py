@@ -1,19 +1,20 @@
 """Our own attempts at a handshake: when the next initiation is due, and which ones wait for a response.
 
-A series of attempts begins when a handshake is wanted and ends when a session is proved, by whichever side's
-handshake. Every attempt is a new initiation with a new ephemeral key, and so is the one that answers a challenge: the
-keys of message 1 do not depend on the cookie, so with the same ephemeral key they would seal twice with one nonce.
-Several wait at the same time, so that a path which is slower than our patience works too.
+A series of attempts, each at one of the peer's endpoints, begins when a handshake is wanted and ends when a session is
+proved, by whichever side's handshake. Every attempt is a new initiation with a new ephemeral key, and so is the one
+that answers a challenge: the keys of message 1 do not depend on the cookie, so with the same ephemeral key they would
+seal twice with one nonce. Several wait at the same time, so that a path which is slower than our patience works too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Send
 from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, NO_COOKIE, Identity, Initiation, Offer, index_in
-from tap2tap.protocols.secure.limits import ATTEMPT_DELAYS, ATTEMPT_JITTER, COOKIE_USE, WAITING, Timers
+from tap2tap.protocols.secure.limits import ASK_AGAIN, CALL_AGAIN, COOKIE_USE, FIRST_SPACING, WAITING, Timers
 from tap2tap.protocols.secure.noise import KEY_LENGTH
+from tap2tap.protocols.secure.rounds import Rounds
 from tap2tap.protocols.secure.sessions import Session
 from tap2tap.protocols.secure.states import SessionEvent
 
@@ -31,15 +32,18 @@ class Attempts:
     """The running series, if any. Times are of the link's clock."""
 
     __slots__ = (
+        "_called",
         "_cookie",
         "_cookie_until",
         "_identity",
         "_may_retry",
         "_offer",
         "_random",
+        "_rounds",
         "_timers",
         "_waiting",
         "due",
+        "last",
         "number",
         "started",
     )
@@ -49,10 +53,13 @@ class Attempts:
     ) -> None:
         """`offer()` makes the payload of an initiation, `random(n)` returns n unpredictable bytes."""
         self._identity, self._offer, self._random, self._timers = identity, offer, random, timers
+        self._rounds = Rounds(random)
         self._waiting: dict[int, _Waiting] = {}
         self._cookie, self._cookie_until = NO_COOKIE, NEVER
         self._may_retry = False  # whether the attempt made last has not been repeated for a challenge yet
+        self._called = NEVER  # when a series was called for, and began
         self.started: float | None = None  # None: no series
+        self.last = NEVER  # when an attempt was made
         self.due = FOREVER  # of the next attempt
         self.number = 0  # attempts made in this series
 
@@ -60,6 +67,26 @@ class Attempts:
         """Begin a series, if none is running; its first attempt is due at once."""
         if self.started is None:
             self.started, self.due, self.number = now, now, 0
+            self._rounds.begin()
+
+    def soon(self, now: float) -> None:
+        """There is reason for an attempt, in a series; but such reasons may come in numbers."""
+        running, due = self.due, max(now, self.last + ASK_AGAIN)
+        self.begin(now)
+        self.due = min(running, due)
+
+    def call(self, now: float) -> None:
+        """Do as if a series began now; but not if that was so lately, as a responder's budget is small."""
+        self.soon(now)
+        if now >= self._called + CALL_AGAIN:
+            self._called = self.due = now
+            self._rounds.begin()
+
+    def insist(self, now: float, endpoints: Sequence[Endpoint]) -> None:
+        """Try these next, in the running series."""
+        if self.started is not None and endpoints:
+            self._rounds.insist(endpoints)
+            self.due = min(self.due, max(now, self.last + FIRST_SPACING))
 
     def end(self) -> None:
         """A session is proved, or there is nobody to try: forget the series and all that waits."""
@@ -70,11 +97,11 @@ class Attempts:
         """Tell whether an initiation that waits has this index."""
         return index in self._waiting
 
-    def attempt(self, now: float, target: Endpoint) -> Send:
-        """Make the attempt that is due, and set the time of the next one."""
-        delay = ATTEMPT_DELAYS[min(self.number, len(ATTEMPT_DELAYS) - 1)]
+    def attempt(self, now: float, leaders: Sequence[Endpoint], others: Sequence[Endpoint]) -> Send:
+        """Make the attempt that is due, with one of these (see `Rounds.next`), and set the time of the next one."""
+        target, self.due = self._rounds.next(now, leaders, others)
         self.number += 1
-        self.due = now + delay + ATTEMPT_JITTER * min(delay, 1.0) * self._random(1)[0] / 256
+        self.last = now
         self._may_retry = True
         return self._initiate(now, target)
 

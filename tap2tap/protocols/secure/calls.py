@@ -1,5 +1,7 @@
 """When a series of handshakes begins and ends, and where its initiations go (docs/protocol.md, 3.1, 3.8 and 3.9)."""
 
+from collections.abc import Sequence
+
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, Note
 from tap2tap.protocols.secure.attempts import Attempts
@@ -46,43 +48,71 @@ class Calls:
         self._attempts.end()
         self._call_back, self._not_before = None, FOREVER
 
+    def call(self, now: float) -> None:
+        """Make an attempt at once, whatever there is, if anybody can be called."""
+        if self._targets()[0] and self._not_before < FOREVER:
+            self._not_before = NEVER
+            self._attempts.call(now)
+
+    def moved(self, now: float, new: Sequence[Endpoint]) -> None:
+        """The peer is configured to be at these endpoints, too."""
+        if new and self._not_before < FOREVER:
+            self._not_before = NEVER
+            self._begin(now)
+            self._attempts.insist(now, new)
+
     def run(self, now: float) -> list[Action]:
         """Begin a series, make an attempt, or end the series, if that is due."""
-        attempts, targets = self._attempts, self._targets()
-        if targets and now >= self._not_before and self._wanted(now):
-            attempts.begin(now)
+        attempts, (leaders, others) = self._attempts, self._targets()
+        if leaders and now >= self._not_before:
+            self._begin(now)
         if attempts.started is None:
             return []
         if self._call_back and now >= attempts.due and attempts.number >= CALLS_BACK:
             self._call_back = None
-            targets = self._targets()
+            leaders, others = self._targets()
         todo: list[Action] = []
-        if self._presence.is_in_vain(now, attempts.started, self._timers.give_up) and self._notes.allows(now, "silent"):
+        unheard = self._presence.is_in_vain(now, attempts.started, self._timers.complain)
+        if unheard and self._notes.allows(now, "silent"):
             todo.append(Note("no answer from the peer: is it running and reachable, with the other end's key file?"))
         lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
-        if lost and self._exchange.home is None and not self._presence.up:
+        if lost and not self._exchange.home and not self._presence.up:
             self._presence.forget_endpoint()
             todo += self._exchange.forget()
-            targets = []
-        if not targets:
+            leaders = []
+        if not leaders:
             attempts.end()
         elif now >= attempts.due:
-            # By turns where the peer is configured to be and where it was heard last: one of them may be stale.
-            todo.append(attempts.attempt(now, targets[attempts.number % len(targets)]))
+            todo.append(attempts.attempt(now, leaders, others))
         return todo
 
     def due(self, after: float) -> float:
         """When `run` is needed next, after it was called then."""
         current = self._sessions.current
-        if self._attempts.started is not None or not self._targets():
+        if self._attempts.started is not None or not self._targets()[0]:
             return self._attempts.due
         if current:
             return self._rekey_at(current)
         return self._not_before if self._not_before > after else FOREVER
 
-    def _targets(self) -> list[Endpoint]:
-        known = (self._exchange.home, self._presence.endpoint, self._call_back)
-        return list(dict.fromkeys(endpoint for endpoint in known if endpoint is not None))
+    def _targets(self) -> tuple[list[Endpoint], list[Endpoint]]:
+        """Return where the peer is tried in each round, and where besides.
+
+        That is where it is configured to be, and where it was heard last: one of them may be stale.
+        """
+        best, *others = self._exchange.home or (None,)
+        leaders: dict[Endpoint, Endpoint] = {}
+        for each in (best, self._presence.endpoint, self._call_back):
+            if each is not None:
+                leaders.setdefault(each.from_anywhere, each)
+        return list(leaders.values()), [each for each in others if each not in leaders]
+
+    def _begin(self, now: float) -> None:
+        """Begin a series, or make the next attempt earlier, if there is reason."""
+        if self._wanted(now):
+            self._attempts.begin(now)
+        if self._sessions.current and not self._presence.up and self._presence.heard > self._attempts.last:
+            self._attempts.soon(now)  # the peer is there, but whether it hears us only a handshake tells
 
     def _wanted(self, now: float) -> bool:
         current = self._sessions.current
@@ -100,5 +130,6 @@ class Calls:
         patience = self._timers.rekey_after * PATIENCE
         if current.initiator:
             return current.rekey_at
-        astray = self._exchange.home not in (None, self._presence.endpoint)
+        home, here = self._exchange.home, self._presence.endpoint
+        astray = len(home) > 0 and (here is None or here not in home)
         return current.rekey_at - patience if astray else current.rekey_at + patience

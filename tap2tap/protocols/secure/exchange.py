@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, Action, SendControl, Traffic
+from tap2tap.protocols.secure.candidates import Candidates
 from tap2tap.protocols.secure.control import Answer, PathAnswer, PathCheck, Probe, Report, pack, unpack
 from tap2tap.protocols.secure.limits import ANSWERS_PER_SECOND, Timers
 from tap2tap.protocols.secure.mailbox import Received
@@ -21,12 +22,12 @@ from tap2tap.protocols.secure.wire import OVERHEAD
 
 
 class Exchange:
-    """Times are of the link's clock. `mtu` is that of our own tap; `home` is the configured endpoint of the peer."""
+    """Times are of the link's clock. `mtu` is that of our own tap; `home` is where the peer is configured to be."""
 
     __slots__ = ("_answers", "_checker", "_on", "_presence", "home", "measurement")
 
     def __init__(
-        self, presence: Presence, home: Endpoint | None, *, mtu: int, random: Callable[[int], bytes], timers: Timers
+        self, presence: Presence, home: Candidates, *, mtu: int, random: Callable[[int], bytes], timers: Timers
     ) -> None:
         self.home = home
         self.measurement = Measurement(mtu, timers)
@@ -60,7 +61,7 @@ class Exchange:
         if self._checker.refuses(now, endpoint, self.home):
             return []
         todo = self._checker.follow(now, endpoint, self.home, can_ask=self._on is not None)
-        return todo + self._presence.locate(endpoint)
+        return todo + self._presence.locate(self._checker.endpoint or endpoint)
 
     def check_again(self, now: float) -> list[Action]:
         """A new session is a time to ask an address that has not answered yet, or long ago."""
@@ -115,7 +116,7 @@ class Exchange:
         return (
             []
             if here is None or self._checker.limited or not self._presence.up
-            else self.measurement.lead_to(now, here)
+            else self.measurement.lead_to(now, here.from_anywhere)
         )
 
     def _answer(self, now: float, answer: Answer | PathAnswer, size: int) -> list[Action]:

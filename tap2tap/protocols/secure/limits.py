@@ -9,7 +9,7 @@ from typing import Final
 
 # 2.4 The mac of handshake messages
 
-WAITING: Final = 6  # initiations of ours that may wait for a response; 3.1 says the same
+WAITING: Final = 24  # initiations of ours that may wait for a response; 3.1 says the same
 
 # 2.5 Data
 
@@ -31,10 +31,17 @@ ROOM_STARTED: Final = 4  # sessions that wait for a confirmation
 
 REKEY_JITTER: Final = 1 / 40  # of the time to a rekey, at most
 PATIENCE: Final = 1 / 12  # of the time to a rekey: so much later the responder rekeys, if the initiator has not
-# From attempt to attempt; the last one for ever. The first are short, as two ends are often started together, and the
-# one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST).
+# From round to round; the last one for ever. The first are short, as two ends are often started together, and the
+# one that is ready first calls in vain; a responder's budget has room for them (HANDSHAKE_BURST), also when all that
+# a round tries are its addresses.
 ATTEMPT_DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
 ATTEMPT_JITTER: Final = 1 / 3  # of a delay, and of a second, at most, so that two ends do not stay in step
+CANDIDATES: Final = 64  # endpoints that the peer is configured to be at
+ROUND: Final = 8  # endpoints that one round tries
+FIRST_SPACING: Final = 0.25  # from attempt to attempt of the first round
+SPACING: Final = 0.5  # the same of later rounds
+ASK_AGAIN: Final = 1.0  # from one attempt to one that is asked for out of turn
+CALL_AGAIN: Final = 5.0  # from one series that is called for to the next: what such a series begins with is quick
 
 # 3.2 Where the peer is, and whether
 
@@ -134,10 +141,13 @@ class Timers:
     late_keepalive: float = 10.0  # a keepalive is this late: handshake
     initiation_life: float = 10.0  # a response that comes later is too late
     answer_wait: float = 5.0  # after a response, for the confirmation; then the handshake is tried again
+    complain: float = 20.0  # nobody answers: say so
     forget_endpoint: float = 90.0  # nobody answers, and nobody configured where the peer is: wait until it comes
     # 3.2 Where the peer is, and whether
     passive_keepalive: float = 10.0  # frames come in and nothing goes out: say that we are here
-    give_up: float = 20.0  # handshakes go unanswered: the peer is down
+    # An outage of 30 seconds is none of the peer's; 5 more are to the next attempt, and some to be on the safe side.
+    outage: float = 40.0  # that nothing is heard, beyond the keepalive interval
+    give_up: float = 40.0  # handshakes go unanswered: the peer is down
     poll: float = 1.25  # `tick` is wanted this often while there is a session, to look at the traffic
     # 3.4 Path MTU
     search_again: float = 600.0  # upwards

@@ -14,7 +14,8 @@ Pure: a method takes the time and what happened, and returns what to do. The the
   of a handshake. Those are answered where they came from, and proofs go where the initiation went. A new place is
   followed at once, and asked whether the peer is really there (`path_check`).
 - A series of attempts begins where the peer is configured to be, so whoever once led us elsewhere does so until the
-  next handshake, no longer.
+  next handshake, no longer. Of several such endpoints the one that answered last is the first that is tried.
+- Who is called answers from the address that was called. Who calls leaves the choice of its own to the kernel.
 
 All memory is bounded: the places of `Sessions`, the initiations of `Attempts`, the memories of the `RateLimiter`.
 """
@@ -26,12 +27,14 @@ from tap2tap.keys import CableKeys
 from tap2tap.protocols.secure.actions import NEVER, Action, Note, Remember, Send, SendKeepalive, Status, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.calls import Calls
+from tap2tap.protocols.secure.candidates import Candidates
 from tap2tap.protocols.secure.control import Goodbye, unpack
 from tap2tap.protocols.secure.exchange import Exchange
 from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, Identity, Offer
 from tap2tap.protocols.secure.limits import REKEY_JITTER, Timers
 from tap2tap.protocols.secure.mailbox import Received
 from tap2tap.protocols.secure.noise import NoiseError
+from tap2tap.protocols.secure.path_check import is_same
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
 from tap2tap.protocols.secure.responder import Responder
@@ -77,9 +80,8 @@ class Link:
         self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
-        self._exchange = Exchange(
-            self._presence, remotes[0] if remotes else None, mtu=mtu, random=random, timers=self._timers
-        )
+        self._client, self._home = client, Candidates(remotes)
+        self._exchange = Exchange(self._presence, self._home, mtu=mtu, random=random, timers=self._timers)
         self._calls = Calls(
             self._attempts,
             self._sessions,
@@ -105,7 +107,8 @@ class Link:
 
         Its session serves `until` then, unless one that is made anew takes its place.
         """
-        self._presence.resume(endpoint, heard, until)
+        self._home.keep(endpoint)
+        self._presence.resume(self._place(endpoint), heard, until)
 
     def start(self, now: float) -> list[Action]:
         """Begin: with a first handshake, if it is known where the peer is."""
@@ -114,7 +117,7 @@ class Link:
     def tick(self, now: float, traffic: Traffic) -> list[Action]:
         """Look at the clock and at what the workers did; call it at `next_deadline()`, or at any other time."""
         self._ticked = now
-        self._todo += self._presence.look(now, traffic, self._sessions.current is not None)
+        self._presence.look(now, traffic)
         self._todo += self._sessions.expire(now)
         self._todo += self._exchange.tick(now, traffic, self._sessions.current)
         self._todo += self._presence.judge(now, self._sessions.current is not None, self._attempts.started)
@@ -127,13 +130,17 @@ class Link:
             self._todo.append(SendKeepalive())
         return self._done()
 
-    def move(self, now: float, remotes: Sequence[Endpoint]) -> list[Action]:
-        """The configured remotes have these addresses now."""
-        self._exchange.home = remotes[0] if remotes else None
+    def move(self, now: float, candidates: Sequence[Endpoint]) -> list[Action]:
+        """The peer is configured to be at these endpoints now, the best first. A series tries the new ones next."""
+        self._calls.moved(now, self._home.replace(candidates))
         return self.tick(now, self._presence.traffic)
 
     def call(self, now: float) -> list[Action]:
-        """Call the peer now: a session may be in vain, as the network may be another one."""
+        """Call the peer now, if it is known where: a session may be in vain, as the network may be another one.
+
+        However often that is wanted, a responder's budget has room for it.
+        """
+        self._calls.call(now)
         return self.tick(now, self._presence.traffic)
 
     def received(self, now: float, datagram: bytes, source: Endpoint) -> list[Action]:
@@ -166,7 +173,7 @@ class Link:
             first = not session.proved
             moves = newest and self._sessions.is_in_use(session)
             # Whether the counter was one of the first is not said, so what moves the peer may be a frame.
-            if (first or not moves or source == self._presence.endpoint) and not session.initiator:
+            if (first or not moves or is_same(source, self._presence.endpoint)) and not session.initiator:
                 self._confirm(session, source)
             if first:
                 self._todo += self._sessions.prove(session)
@@ -174,9 +181,10 @@ class Link:
             if settled:
                 self._todo += self._exchange.begin(now, session)
             if moves:
-                self._todo += self._exchange.locate(now, source, new_session=first)
+                self._todo += self._exchange.locate(now, self._place(source), new_session=first)
             if settled:
                 self._last_handshake = now
+                self._home.keep(session.target or self._presence.endpoint)
                 self._calls.answered()
                 self._todo += self._presence.settle(now, session.peer_keepalive)
                 self._todo += self._exchange.check_again(now)
@@ -203,10 +211,10 @@ class Link:
         `next_counter` is the first that the outbound worker, which is dead, has not used; it is the link's now.
         """
         self._sessions.expire(now)
-        target = self._exchange.endpoint or self._exchange.home
+        target = self._exchange.endpoint or self._home.best
         datagrams = self._sessions.goodbyes(next_counter) if target else []
         self._sessions.clear()
-        self._presence.leave(now)
+        self._presence.leave()
         self._exchange.forget()
         self._calls.end()
         return [Send(datagram, target) for datagram in datagrams if target]
@@ -214,9 +222,11 @@ class Link:
     def next_deadline(self) -> float:
         """Return when `tick` is next needed, by the link's clock; infinity: not before something comes in."""
         deadlines = [self._calls.due(self._ticked), self._sessions.deadline()]
-        if self._sessions.current:
+        if self._sessions.current or self._presence.up:
             # What depends on traffic, which we hear of only in `tick`, is looked at as often as `poll` says.
-            deadlines += [self._ticked + self._timers.poll, self._presence.keepalive_due(), self._exchange.due]
+            deadlines.append(self._ticked + self._timers.poll)
+        if self._sessions.current:
+            deadlines += [self._presence.keepalive_due(), self._exchange.due]
         return min(deadlines)
 
     def status(self) -> Status:
@@ -258,6 +268,10 @@ class Link:
 
     # Small things.
 
+    def _place(self, source: Endpoint) -> Endpoint:
+        """Where frames to the peer go and leave from: a client's own address may change, and the peer follows it."""
+        return source.from_anywhere if self._client else source
+
     def _confirm(self, session: Session, source: Endpoint) -> None:
         if confirmation := session.control_keepalive():
             self._todo.append(Send(confirmation, source))
@@ -268,7 +282,7 @@ class Link:
         if not any(one.proved for one in self._sessions):
             self._todo += self._exchange.forget()
             self._calls.left(now)
-            self._todo += [*self._presence.leave(now), Remember(None)]
+            self._todo += [*self._presence.leave(), Remember(None)]
 
     def _prove(self, now: float, session: Session) -> None:
         proof = session.make_proof(now)

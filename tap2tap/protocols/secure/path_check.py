@@ -5,7 +5,7 @@ as most moves are genuine, but is sent little until it has given back a token, w
 it there. If it does not, frames go to the last address that did.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, PeerAt, Remember, SendControl
@@ -19,6 +19,11 @@ from tap2tap.protocols.secure.limits import (
     REFUSED,
     REMEMBER_INTERVAL,
 )
+
+
+def is_same(one: Endpoint, other: Endpoint | None) -> bool:
+    """Tell whether the peer is at the same place, whichever of our addresses it called."""
+    return other is not None and one.from_anywhere == other.from_anywhere
 
 
 class PathChecker:
@@ -58,26 +63,25 @@ class PathChecker:
         self._remembered: Endpoint | None = None
         self._remember_at = NEVER  # not before
 
-    def refuses(self, now: float, endpoint: Endpoint, home: Endpoint | None) -> bool:
-        """Tell whether the peer is not to be followed to this address. `home` is the configured one."""
-        if now < self._refused.get(endpoint, NEVER):
+    def refuses(self, now: float, endpoint: Endpoint, home: Collection[Endpoint]) -> bool:
+        """Tell whether the peer is not to be followed to this address. `home` are the configured ones, best first."""
+        if now < self._refused.get(endpoint.from_anywhere, NEVER):
             return True
         exhausted = now < self._allowance_until and self._allowance < 2 * LEAST_ALLOWANCE
-        return exhausted and endpoint != self.endpoint and self._last_good(home) not in (None, endpoint)
+        return exhausted and not is_same(endpoint, self.endpoint) and not self._is_good(endpoint, home)
 
     def pardon(self, endpoint: Endpoint) -> None:
         """A new session was proved from here, which is more than a datagram with another source."""
-        self._refused.pop(endpoint, None)
+        self._refused.pop(endpoint.from_anywhere, None)
 
-    def follow(self, now: float, endpoint: Endpoint, home: Endpoint | None, *, can_ask: bool) -> list[Action]:
+    def follow(self, now: float, endpoint: Endpoint, home: Collection[Endpoint], *, can_ask: bool) -> list[Action]:
         """The peer is here: because it moved, or because a new session begins here, which is a time to check again."""
-        moved, known = endpoint != self.endpoint, endpoint == self._checked
+        moved, known = not is_same(endpoint, self.endpoint), is_same(endpoint, self._checked)
+        todo: list[Action] = [] if moved else self._leave_from(endpoint)
         if not moved and (self._try_at < FOREVER or (known and now < self._checked_at + CHECK_AGAIN)):
-            return []
-        back = self._last_good(home)
+            return todo
         self.endpoint, self._token, self._try_at = endpoint, None, FOREVER
-        self.limited = can_ask and back not in (None, endpoint)
-        todo: list[Action] = []
+        self.limited = can_ask and not self._is_good(endpoint, home)
         if moved or self.limited:
             todo.append(PeerAt(endpoint, self._allow(now) if self.limited else None))
         if can_ask and (not known or not moved):
@@ -96,10 +100,10 @@ class PathChecker:
         self._checked_at, self.limited = now, False
         self._token, self._try_at = None, FOREVER
         self._allowance_until = NEVER
-        self._refused.pop(self.endpoint, None)
+        self._refused.pop(self.endpoint.from_anywhere, None)
         return todo + self._remember(now)
 
-    def tick(self, now: float, home: Endpoint | None, *, can_ask: bool) -> list[Action]:
+    def tick(self, now: float, home: Collection[Endpoint], *, can_ask: bool) -> list[Action]:
         """Ask again, or give the address up, if that is due. Then `endpoint` is another one."""
         todo = self._remember(now)
         if now < self._try_at:
@@ -107,9 +111,9 @@ class PathChecker:
         if can_ask and self._tries < len(CHECK_DELAYS):
             return todo + self._ask(now)
         self._try_at = FOREVER
-        if self.limited and self.endpoint and (back := self._last_good(home)):
+        if self.limited and self.endpoint and (back := self._checked or next(iter(home), None)):
             self._refused = {one: until for one, until in self._refused.items() if now < until}
-            self._refused[self.endpoint] = now + REFUSED
+            self._refused[self.endpoint.from_anywhere] = now + REFUSED
             self.endpoint, self.limited = back, False
             todo.append(PeerAt(back))
         return todo
@@ -124,11 +128,24 @@ class PathChecker:
     @property
     def due(self) -> float:
         """When `tick` is needed next."""
-        waits = self._checked is not None and self._checked != self._remembered
+        waits = self._checked is not None and not is_same(self._checked, self._remembered)
         return min(self._try_at, self._remember_at if waits else FOREVER)
 
-    def _last_good(self, home: Endpoint | None) -> Endpoint | None:
-        return self._checked or home
+    def _is_good(self, endpoint: Endpoint, home: Collection[Endpoint]) -> bool:
+        """Tell whether there is no better place than this one: none has answered, or was configured."""
+        return is_same(endpoint, self._checked) if self._checked else not home or endpoint.from_anywhere in home
+
+    def _leave_from(self, endpoint: Endpoint) -> list[Action]:
+        """The peer has called another address of ours, from where it was: answer from there.
+
+        Not while it is sent little, as that would be granted anew; then the next datagram after the answer tells.
+        """
+        if endpoint == self.endpoint or self.limited:
+            return []
+        self._checked = endpoint if is_same(endpoint, self._checked) else self._checked
+        self._asked = endpoint if is_same(endpoint, self._asked) else self._asked
+        self.endpoint = endpoint
+        return [PeerAt(endpoint)]
 
     def _ask(self, now: float) -> list[Action]:
         assert self._token is not None
@@ -145,7 +162,7 @@ class PathChecker:
 
     def _remember(self, now: float) -> list[Action]:
         checked = self._checked
-        if checked is None or now < self._remember_at or checked == self._remembered:
+        if checked is None or now < self._remember_at or is_same(checked, self._remembered):
             return []
         self._remembered, self._remember_at = checked, now + REMEMBER_INTERVAL
         return [Remember(checked)]

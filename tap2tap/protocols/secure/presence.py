@@ -8,6 +8,7 @@ nothing to say answers with a keepalive after a while in any case, so that frame
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, PeerDown, PeerMoved, PeerUp, Traffic
 from tap2tap.protocols.secure.limits import DEAD_GRACE, DEAD_INTERVALS, Timers
+from tap2tap.protocols.secure.path_check import is_same
 from tap2tap.protocols.secure.states import PEER, PeerEvent, PeerState
 
 
@@ -15,7 +16,6 @@ class Presence:
     """What is known about the peer. Times are of the link's clock; `keepalive` is our own interval, 0 for none."""
 
     __slots__ = (
-        "_down_at",
         "_keepalive",
         "_looked",
         "_peer_keepalive",
@@ -38,7 +38,6 @@ class Presence:
         self.endpoint: Endpoint | None = None  # where the newest datagram of the newest session came from
         self.last_endpoint: Endpoint | None = None  # the same, also when the peer has said goodbye since
         self.heard = NEVER
-        self._down_at = NEVER
         self._sent = NEVER  # what we know of ourselves; the workers' account comes later
         self._looked = NEVER  # when `look` was last called
         self._unanswered_since = FOREVER
@@ -51,7 +50,7 @@ class Presence:
         self._session_until = until
         self._advance(PeerEvent.RESUMED)  # everybody knows
 
-    def look(self, now: float, traffic: Traffic, has_session: bool) -> list[Action]:
+    def look(self, now: float, traffic: Traffic) -> None:
         """Take in what the workers did."""
         self.traffic = traffic
         self.heard = max(self.heard, traffic.last_heard)
@@ -62,9 +61,6 @@ class Presence:
         elif traffic.last_frame_sent > self._looked:
             self._unanswered_since = min(self._unanswered_since, now)
         self._looked = now
-        if not self.up and has_session and traffic.last_heard > self._down_at:
-            return self._advance(PeerEvent.HEARD)
-        return []
 
     def hear(self, now: float) -> None:
         """Something authentic came, from wherever."""
@@ -81,7 +77,7 @@ class Presence:
     def _move(self, endpoint: Endpoint, event: PeerEvent) -> list[Action]:
         known, self.endpoint = self.endpoint, endpoint
         self.last_endpoint = endpoint
-        return [] if endpoint == known else self._advance(event)
+        return [] if is_same(endpoint, known) else self._advance(event)
 
     def settle(self, now: float, peer_keepalive: int) -> list[Action]:
         """A session is proved that is sent on: the peer is there."""
@@ -90,28 +86,29 @@ class Presence:
         return self._advance(PeerEvent.PROVED)
 
     def judge(self, now: float, has_session: bool, trying_since: float | None) -> list[Action]:
-        """Decide whether the peer is gone; `trying_since` is when the running series of handshakes began."""
+        """Decide whether the peer is gone; `trying_since` is when the running series of handshakes began.
+
+        None of that is so in an outage of 30 seconds, wherever in the life of a session it begins.
+        """
         if not self.up:
             return []
-        if not has_session and now >= self._session_until:
-            event = PeerEvent.NO_SESSION
-        elif self._interval and now - self.heard >= DEAD_INTERVALS * self._interval + DEAD_GRACE:
-            event = PeerEvent.SILENT
-        elif trying_since is not None and self.is_in_vain(now, trying_since, self._timers.give_up):
-            event = PeerEvent.NO_ANSWER
-        else:
-            return []
-        self._down_at = now
-        return self._advance(event)
+        tried = 0.0 if trying_since is None else now - trying_since
+        if not has_session and now >= self._session_until and tried >= self._timers.give_up:
+            return self._advance(PeerEvent.NO_SESSION)
+        if self._interval and now - self.heard >= self._longest_silence:
+            return self._advance(PeerEvent.SILENT)
+        if trying_since is not None and self.is_in_vain(now, trying_since, self._timers.give_up):
+            return self._advance(PeerEvent.NO_ANSWER)
+        return []
 
     def forget_endpoint(self) -> None:
         """Nobody is where the peer was last heard."""
         self.endpoint = self.last_endpoint = None
         self._advance(PeerEvent.FORGOTTEN)
 
-    def leave(self, now: float) -> list[Action]:
+    def leave(self) -> list[Action]:
         """The peer said goodbye: it is nowhere."""
-        self.endpoint, self._down_at = None, now
+        self.endpoint = None
         self._unanswered_since = FOREVER
         return self._advance(PeerEvent.GOODBYE)
 
@@ -146,6 +143,11 @@ class Presence:
     def _interval(self) -> int:
         """The longest that either end may stay silent, in seconds; 0 if it may for ever."""
         return max(self._keepalive, self._peer_keepalive)
+
+    @property
+    def _longest_silence(self) -> float:
+        """With keepalives, of a peer that is there."""
+        return max(DEAD_INTERVALS * self._interval + DEAD_GRACE, self._interval + self._timers.outage)
 
     def keepalive_due(self) -> float:
         """Return when a keepalive is to be sent."""

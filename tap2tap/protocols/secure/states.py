@@ -55,7 +55,6 @@ class PeerEvent(Enum):
     RESUMED = "the link process was replaced, and the peer is up to its predecessor"
     UNANSWERED = "its new address does not answer the path check, and the one before did"
     PROVED = "a session becomes the current one"
-    HEARD = "the current session, which is still open, is heard again"
     NO_SESSION = "the session is over and no new one was to be had"
     SILENT = "nothing was heard from it"
     NO_ANSWER = "it does not answer handshakes"
@@ -84,8 +83,6 @@ _PEER: Final = (
     ((PeerState.UNKNOWN,), PeerEvent.RESUMED, PeerState.UP),
     ((PeerState.UNKNOWN,), PeerEvent.PROVED, PeerState.UNKNOWN),
     ((PeerState.DOWN, PeerState.UP), PeerEvent.PROVED, PeerState.UP),
-    ((PeerState.UNKNOWN,), PeerEvent.HEARD, PeerState.UNKNOWN),
-    ((PeerState.DOWN,), PeerEvent.HEARD, PeerState.UP),
     ((PeerState.UP,), PeerEvent.NO_SESSION, PeerState.DOWN),
     ((PeerState.UP,), PeerEvent.SILENT, PeerState.DOWN),
     ((PeerState.UP,), PeerEvent.NO_ANSWER, PeerState.DOWN),
