@@ -184,3 +184,4 @@ def test_datagrams_go_past_a_route_into_the_tunnel(lab: Lab, tmp_path: Path, opt
         for tunnel in (client, server):
             facts = tunnel.worker("outbound")
             assert facts["trains"] < facts["datagrams"]
+            assert lines(tunnel, "leads into this tunnel") == 0
