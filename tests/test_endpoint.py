@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from tap2tap.config import Config
 from tap2tap.endpoint import Endpoint, from_sockaddr, literal, load, resolve, split_host_port, store
-from tap2tap.errors import NoPermissionError, StartError, Tap2tapError, UsageError
-from tap2tap.udp_socket import open_socket, reaches
+from tap2tap.errors import StartError, UsageError
 
 ports = st.integers(1, 65535)
 ipv4 = st.ip_addresses(v=4)
@@ -160,41 +159,6 @@ def test_a_link_local_address_keeps_its_interface() -> None:
     assert endpoint.sockaddr(socket.AF_INET6) == ("fe80::1%lo", 9, 0, index)
 
 
-@pytest.mark.parametrize(("bind", "address"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("[::1]", "::1")])
-def test_socket_addresses_are_spelt_as_the_kernel_gives_them(bind: str, address: str) -> None:
-    with open_socket(bind, 0) as one, open_socket(None, 0) as other:
-        other.sendto(b"x", Endpoint(ipaddress.ip_address(address), one.getsockname()[1]).sockaddr(other.family))
-        _, source = one.recvfrom(9)
-        assert from_sockaddr(source).sockaddr(one.family) == source
-        assert from_sockaddr(source).address == ipaddress.ip_address(address)
-
-
-def test_one_socket_serves_ipv4_and_ipv6() -> None:
-    with open_socket(None, 0) as sock:
-        port = sock.getsockname()[1]
-        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-            with socket.socket(family, socket.SOCK_DGRAM) as caller:
-                caller.connect((host, port))
-                caller.send(b"x")
-                assert from_sockaddr(sock.recvfrom(9)[1]) == from_sockaddr(caller.getsockname())
-
-
-@pytest.mark.parametrize(
-    ("bind", "remote", "expected"),
-    [
-        (None, "127.0.0.1", True),
-        (None, "::1", True),
-        ("127.0.0.1", "127.0.0.1", True),
-        ("127.0.0.1", "::1", False),
-        ("::1", "127.0.0.1", False),
-        ("::1", "::1", True),
-    ],
-)
-def test_a_bound_socket_reaches_its_own_family(bind: str | None, remote: str, *, expected: bool) -> None:
-    with open_socket(bind, 0) as sock:
-        assert reaches(sock, Endpoint(ipaddress.ip_address(remote), 9)) == expected
-
-
 def test_names_and_addresses_resolve() -> None:
     assert resolve("192.0.2.1", 9) == [Endpoint(ipaddress.ip_address("192.0.2.1"), 9)]
     assert resolve("2001:db8::1", 9) == [Endpoint(ipaddress.ip_address("2001:db8::1"), 9)]
@@ -205,25 +169,3 @@ def test_names_and_addresses_resolve() -> None:
 def test_what_is_no_name_does_not_resolve(host: str) -> None:
     with pytest.raises(StartError, match="cannot resolve the remote"):
         resolve(host, 9)
-
-
-@pytest.mark.parametrize(
-    ("bind", "kind", "words"),
-    [
-        ("nonsense", UsageError, "not an IPv4 or IPv6 address"),
-        ("", UsageError, "not an IPv4 or IPv6 address"),
-        ("::1%no-such-device", StartError, "cannot use UDP ::1%no-such-device port 0"),
-        ("192.0.2.1", StartError, "this host has no such address"),
-    ],
-)
-def test_what_cannot_be_bound_is_a_mistake(bind: str, kind: type[Tap2tapError], words: str) -> None:
-    with pytest.raises(kind, match=words):
-        open_socket(bind, 0)
-
-
-def test_a_port_in_use_is_told() -> None:
-    with open_socket("127.0.0.1", 0) as sock:
-        port = sock.getsockname()[1]
-        with pytest.raises(StartError, match=f"UDP 127.0.0.1 port {port} is in use: .*--port") as caught:
-            open_socket("127.0.0.1", port)
-        assert not isinstance(caught.value, NoPermissionError)

@@ -103,6 +103,11 @@ class Driver:
                 case Missed() if role is Role.INBOUND:
                     self._look_at = min(self._look_at, now + MISSED_WAIT)
 
+    def use_socket(self, fd: int) -> None:
+        """Send by this socket from now on, which is our own to close."""
+        self._sock.close()
+        self._sock = socket.socket(fileno=fd)
+
     def move(self, remotes: tuple[Endpoint, ...]) -> None:
         """The configured remotes have these addresses now."""
         self._do(self._link.move(clock.now(), remotes))

@@ -20,7 +20,7 @@ from tap2tap.keyfile import read_key_file
 from tap2tap.keys import CableKeys, parse_keys, public_key
 from tap2tap.link import messages
 from tap2tap.link.driver import Driver
-from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Channel, Goodbye, Ready, Remotes
+from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Channel, Goodbye, Ready, Remotes, Socket
 from tap2tap.link.poll import Poll
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure.actions import Send
@@ -127,6 +127,11 @@ class _Life:
                 for role, channel in self._channels.items():
                     self._driver.connect(role, channel)
                 self._driver.start()
+            case Socket(fd):
+                if self._driver:
+                    self._driver.use_socket(fd)
+                else:
+                    os.close(fd)
             case Remotes(endpoints) if self._driver:
                 self._driver.move(endpoints)
             case Call() if self._driver:

@@ -121,6 +121,12 @@ class LinkProcess:
         """Have it call the peer now."""
         self._tell(messages.Call())
 
+    def renew_socket(self) -> None:
+        """The descriptor of the UDP socket is another socket now: have it used, and the peer called by it."""
+        if self._cable:
+            self._tell(messages.Socket(self._cable.sock))
+            self.call()
+
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when a descriptor of it is readable."""

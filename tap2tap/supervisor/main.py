@@ -3,17 +3,20 @@
 import contextlib
 import gc
 import os
+from collections.abc import Sequence
 from functools import partial
 
-from tap2tap import endpoint, log, memory, privileges
+from tap2tap import device, endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
 from tap2tap.supervisor import state
+from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.bridges import Bridges
-from tap2tap.supervisor.cable import describe, make_cable, set_up
+from tap2tap.supervisor.cable import describe, make_cable
 from tap2tap.supervisor.candidates import Candidates, make_candidates
+from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess, make_link_process
 from tap2tap.supervisor.loop import Part, Watch
@@ -21,6 +24,7 @@ from tap2tap.supervisor.publisher import Publisher, published
 from tap2tap.supervisor.remotes import Remotes
 from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Interrupted, Signals
+from tap2tap.supervisor.tap_users import Queues
 from tap2tap.supervisor.ways import Ways
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
@@ -50,9 +54,11 @@ def run(config: Config) -> int:
         if link:
             link.start(stop)  # it reads the key file before there is anything to see of the tunnel
         candidates.await_first(stop)
-        cable = stack.enter_context(make_cable(config, shared, candidates))
+        binding = stack.enter_context(contextlib.closing(Binding(config)))
+        own = link.identity if link else b""
+        cable = stack.enter_context(make_cable(config, shared, candidates, binding, own, stop))
         publisher = stack.enter_context(published(shared, become[0]))
-        return carry(cable, config, become, link, hooks, candidates, publisher, stop)
+        return carry(cable, config, become, link, hooks, candidates, binding, publisher, stop)
     return OK
 
 
@@ -63,15 +69,15 @@ def carry(
     link: LinkProcess | None,
     hooks: Hooks,
     candidates: Candidates,
+    binding: Binding,
     publisher: Publisher,
     stop: Signals,
 ) -> int:
-    """Set the cable up, give up all privileges, and keep the children running until a signal comes.
+    """Give up all privileges, and keep the children running until a signal comes.
 
     Returns the exit code. Raises StartError, Interrupted when the signal comes before the cable is up.
     """
     hooks.introduce(cable.name)
-    set_up(cable, config, link.identity if link else b"", stop)
     facts = describe(cable)
     hooks.run("up", cable.name, facts, stop)
     if not link:
@@ -94,9 +100,12 @@ def carry(
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
             link.lend(cable, remotes.known)
-        parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
+        binding.on_renewed = lambda: use_socket(cable, binding, workers, link, facts)
+        parts: list[Part] = [hooks, publisher, binding, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
         parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
+        if device.is_multi_queue(cable.tap):
+            parts.append(Queues(cable.tap))
         on_hang_up = [partial(state.tell, cable.memory), remotes.hang_up, remotes.wake]
         Watch([*workers, *([link.child] if link else [])], stop, parts, on_hang_up).run()
     finally:
@@ -137,6 +146,18 @@ def announce(cable: Cable, last: Endpoint | None) -> None:
         local=endpoint.load(cable.memory.slots, Slot.LOCAL),
         remote=remote or ("not known yet" if cable.client else "any"),
     )
+
+
+def use_socket(
+    cable: Cable, binding: Binding, workers: Sequence[Child], link: LinkProcess | None, facts: dict[str, str]
+) -> None:
+    """Have all use the socket that is bound now, and tell where that is."""
+    endpoint.store(cable.memory.slots, Slot.LOCAL, binding.local)
+    facts["TAP2TAP_LOCAL"] = str(binding.local)
+    if link:
+        link.renew_socket()
+    for worker in workers:
+        worker.renew()
 
 
 def run_peer_hook(hooks: Hooks, cable: Cable, facts: dict[str, str], event: str, peer: Endpoint) -> None:

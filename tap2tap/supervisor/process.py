@@ -142,10 +142,12 @@ def _start_for(adopter: int, role: str, life: Callable[[], int], keep: Collectio
     return OK
 
 
-def companion(role: str, serve: Callable[[socket.socket], int], *, kind: str) -> tuple[socket.socket, Process]:
+def companion(
+    role: str, serve: Callable[[socket.socket], int], keep: Collection[int] = (), *, kind: str
+) -> tuple[socket.socket, Process]:
     """Start a child that serves requests over a channel until it is closed; return it, the caller's to close.
 
-    The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
+    It has the descriptors `keep`, too. The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -158,7 +160,7 @@ def companion(role: str, serve: Callable[[socket.socket], int], *, kind: str) ->
         try:
             # It keeps the privileges that its parent gives up, who then may not kill it, nor may the kernel in its
             # name (kill(2)): but the closed channel tells it, once SIGCONT, which is permitted, has woken it.
-            return ours, start(role, life, [theirs.fileno()], kind=kind, farewell=signal.SIGCONT)
+            return ours, start(role, life, [theirs.fileno(), *keep], kind=kind, farewell=signal.SIGCONT)
         except OSError:
             ours.close()
             raise

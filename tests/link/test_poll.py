@@ -35,9 +35,7 @@ def test_what_can_be_read_is_told(pipe: tuple[int, int]) -> None:
         assert patience.wait([read], 0.01) == set()
 
 
-def test_the_time_is_that_which_passes_in_a_sleep_too(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_is_that_which_passes_in_a_sleep_too(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poll, "select", SimpleNamespace(poll=Patient, POLLIN=poll.select.POLLIN))
     with closing(Poll()) as patience:
         assert patience.wait([pipe[0]], 0.01) == set()

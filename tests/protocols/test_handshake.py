@@ -17,7 +17,7 @@ from tap2tap.protocols.secure.handshake import Answer, Identity, Initiation, Off
 from tap2tap.protocols.secure.mac import matches
 from tap2tap.protocols.secure.noise import NoiseError
 from tap2tap.protocols.secure.wire import Cipher
-from tests.support.simulated import make_keys
+from tests.support.simulated_ends import make_keys
 
 OFFER = Offer(0x010203, True, 25, 1500, 1)
 ANSWER = Answer(0x0A0B0C, Cipher.AES_256_GCM, 10, 9000, 1)

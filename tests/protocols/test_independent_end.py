@@ -9,7 +9,8 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.wire import Cipher
 from tests.support.independent_end import End
-from tests.support.simulated import HOME, VPS, Host, make_keys
+from tests.support.simulated import Host
+from tests.support.simulated_ends import HOME, VPS, make_keys
 from tests.support.simulated_network import DELAY, Network
 
 ROLES = pytest.mark.parametrize("we_call", [True, False], ids=["we call", "they call"])
@@ -23,7 +24,7 @@ class Pair:
     ) -> None:
         self.network = Network()
         home, vps = make_keys()
-        self.address = VPS
+        self.address, self.also = VPS, ()
         self.end = End(vps.private, vps.peer, vps.psk, aes=theirs, send=self.send, version=version)
         self.network.hosts.append(self)
         self.host = Host(self.network, home, HOME, remote=VPS if we_call else None, keepalive=0, aes=ours, mtu=mtu)

@@ -8,8 +8,9 @@ from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import PeerDown, PeerUp
 from tap2tap.protocols.secure.limits import Timers
 from tap2tap.protocols.secure.wire import Cipher
-from tests.support.simulated import HOME, VPS, Host, make_keys
+from tests.support.simulated import Host
 from tests.support.simulated_cable import Cable, both
+from tests.support.simulated_ends import HOME, VPS, make_keys
 from tests.support.simulated_network import DELAY, Network
 
 TIMERS = Timers()

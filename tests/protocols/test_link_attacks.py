@@ -21,8 +21,9 @@ from tap2tap.protocols.secure.control import Goodbye, PathCheck, Probe, pack
 from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, Identity, Initiation, Offer
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.mailbox import Received
-from tests.support.simulated import ELSEWHERE, HOME, VPS, Host, make_keys, recordings
+from tests.support.simulated import Host
 from tests.support.simulated_cable import Cable, both, notes
+from tests.support.simulated_ends import ELSEWHERE, HOME, VPS, make_keys, recordings
 from tests.support.simulated_network import DELAY, Fate, Network
 
 # Wrong keys.

@@ -12,8 +12,9 @@ from tap2tap.protocols.secure.actions import OpenReceive, Send, Traffic
 from tap2tap.protocols.secure.handshake import Answer, Identity, Received
 from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.wire import Cipher
-from tests.support.simulated import ELSEWHERE, HOME, VPS, Host, make_keys, recordings
+from tests.support.simulated import Host
 from tests.support.simulated_cable import Cable
+from tests.support.simulated_ends import ELSEWHERE, HOME, VPS, make_keys, recordings
 from tests.support.simulated_network import DELAY
 
 AFTER = [3.011, 3.012, 3.013, 3.014, *(3.015 + step / 2 for step in range(1, 6))]

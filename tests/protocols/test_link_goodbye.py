@@ -8,8 +8,8 @@ from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import PeerDown, PeerUp, Remember
 from tap2tap.protocols.secure.limits import CALLS_BACK, GOODBYE_WAIT
 from tests.support.datagrams import take_apart
-from tests.support.simulated import ELSEWHERE, HOME, VPS
 from tests.support.simulated_cable import Cable, both, times
+from tests.support.simulated_ends import ELSEWHERE, HOME, VPS
 from tests.support.simulated_network import DELAY
 
 WHO = pytest.mark.parametrize("who", ["home", "vps"])

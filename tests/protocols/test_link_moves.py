@@ -13,8 +13,8 @@ from tap2tap.protocols.secure.actions import PathMtu, PeerAt, PeerMoved, Remembe
 from tap2tap.protocols.secure.limits import CHECK_DELAYS, CONTROL_COUNTERS, MOVE_LIMIT, MOVE_WINDOW, REFUSED
 from tap2tap.protocols.secure.path_check import PathChecker
 from tests.support.datagrams import take_apart
-from tests.support.simulated import ELSEWHERE, HOME, VPS, at
 from tests.support.simulated_cable import Cable, times
+from tests.support.simulated_ends import ELSEWHERE, HOME, VPS, at
 from tests.support.simulated_network import DELAY, Fate, Policy
 
 VICTIM = at("203.0.113.1")

@@ -10,8 +10,9 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import PathMtu, PeerUp, SendControl, SendTrains
 from tap2tap.protocols.secure.control import Kind
 from tap2tap.protocols.secure.segmentation import VANISH
-from tests.support.simulated import HOME, Host, at
+from tests.support.simulated import Host
 from tests.support.simulated_cable import Cable, both, notes
+from tests.support.simulated_ends import HOME, at
 from tests.support.simulated_network import Fate
 
 FULL = 1440  # bytes of a frame, which fits one datagram on a path of 1500

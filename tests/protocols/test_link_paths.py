@@ -11,8 +11,8 @@ from tap2tap.protocols.secure import wire
 from tap2tap.protocols.secure.actions import OpenReceive, PeerMoved, Send
 from tap2tap.protocols.secure.handshake import Identity, Initiation, Offer
 from tap2tap.protocols.secure.link import Link
-from tests.support.simulated import ELSEWHERE, HOME, VPS, make_keys, recordings
 from tests.support.simulated_cable import LAN_TIME, Cable, both
+from tests.support.simulated_ends import ELSEWHERE, HOME, VPS, make_keys, recordings
 from tests.support.simulated_network import DELAY, Fate
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tap2tap.protocols.secure.actions import OpenReceive, UseForSending
 from tap2tap.protocols.secure.wire import OVERHEAD
-from tests.support.simulated import at
 from tests.support.simulated_cable import Cable, both
+from tests.support.simulated_ends import at
 from tests.support.simulated_network import DELAY, IP_AND_UDP, Fate
 
 INCIDENTS = ["home restarts", "vps restarts", "home leaves", "vps leaves", "home moves", "replay all", "path changes"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tap2tap.protocols.secure import handshake, mac
 from tap2tap.protocols.secure.handshake import Answer, Identity, Initiation, Offer, Received
 from tap2tap.protocols.secure.wire import Cipher
-from tests.support.simulated import make_keys
+from tests.support.simulated_ends import make_keys
 
 
 def test_a_worker_tells_the_peers_datagrams_from_all_others() -> None:

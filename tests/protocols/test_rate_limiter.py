@@ -6,7 +6,7 @@ from tap2tap.keys import CableKeys
 from tap2tap.protocols.secure import limits
 from tap2tap.protocols.secure.handshake import NO_COOKIE
 from tap2tap.protocols.secure.rate_limiter import RateLimiter, Verdict
-from tests.support.simulated import make_keys, recordings
+from tests.support.simulated_ends import make_keys, recordings
 
 
 def initiation(sender: CableKeys, cookie: bytes = NO_COOKIE) -> bytes:

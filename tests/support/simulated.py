@@ -6,14 +6,13 @@ always hold is asserted: no frame arrives that the peer did not send, or that ha
 is sent before the peer has proved a session; no answer is longer than what it answers.
 """
 
-import ipaddress
-import os
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.keys import CableKeys, public_key
-from tap2tap.protocols.secure import limits, mailbox, wire
+from tap2tap.keys import CableKeys
+from tap2tap.protocols.secure import mailbox, wire
 from tap2tap.protocols.secure.actions import (
     NEVER,
     Action,
@@ -35,39 +34,15 @@ from tap2tap.protocols.secure.actions import (
     UseForSending,
 )
 from tap2tap.protocols.secure.control import LONGEST, Kind
-from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, NO_COOKIE, Identity, Initiation, Offer
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, SAME_AGE, Timers
 from tap2tap.protocols.secure.link import Link
-from tap2tap.protocols.secure.sessions import ROOM
-from tap2tap.protocols.secure.states import SessionState
 from tests.support.datagrams import take_apart
-from tests.support.simulated_network import Network
-from tests.support.simulated_worker import Inbound, Outbound, arriving
-
-MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
-
-
-def at(address: str, port: int = 1234) -> Endpoint:
-    return Endpoint(ipaddress.ip_address(address), port)
-
-
-HOME, VPS, ELSEWHERE = at("192.0.2.1"), at("198.51.100.1"), at("203.0.113.66")
-
-
-def make_keys() -> tuple[CableKeys, CableKeys]:
-    one, other, psk = os.urandom(32), os.urandom(32), os.urandom(32)
-    return CableKeys(one, public_key(other), psk), CableKeys(other, public_key(one), psk)
-
-
-def recordings(sender: CableKeys, count: int, cookie: bytes = NO_COOKIE) -> list[bytes]:
-    """Genuine initiations, as many as an attacker on the path had the patience to collect."""
-    identity = Identity(sender)
-    offers = (Offer(number + 1, True, 25, 1500, FEATURE_CONTROL) for number in range(count))
-    return [Initiation(identity, offer, ephemeral=os.urandom(32), cookie=cookie).datagram for offer in offers]
+from tests.support.simulated_network import Network, choose_source
+from tests.support.simulated_worker import MAX_SESSIONS, Inbound, Outbound, arriving, check_sessions
 
 
 class Host:
-    """One end, at `address`, which may change."""
+    """One end, at `address`, which may change, and `also` at these; with several it is told which one was called."""
 
     def __init__(
         self,
@@ -75,41 +50,39 @@ class Host:
         keys: CableKeys,
         address: Endpoint,
         *,
+        also: Sequence[Endpoint] = (),
         remote: Endpoint | None = None,
+        others: Sequence[Endpoint] = (),
         keepalive: int = 25,
         aes: bool = True,
         mtu: int = 1500,
         timers: Timers | None = None,
         sampled: bool = False,
     ) -> None:
-        """`sampled`: what the workers did is known by the time of the next tick only, not by its own."""
+        """`remote` and `others` are where the peer is configured to be.
+
+        `sampled`: what the workers did is known by the time of the next tick only, not by its own.
+        """
         self.sampled = sampled
-        self.network, self.keys, self.address = network, keys, address
-        self.remote, self.keepalive, self.aes, self.mtu, self.timers = remote, keepalive, aes, mtu, timers
+        self.network, self.keys, self.address, self.also = network, keys, address, also
+        self.remote, self.others = remote, others
+        self.keepalive, self.aes, self.mtu, self.timers = keepalive, aes, mtu, timers
         self.remembered: Endpoint | None = None  # in a file
         self.log: list[tuple[float, Action]] = []
         self.sent_frames = 0
         self.heard_frames: set[bytes] = set()
         self.ticks = 0
         self.stopped = False  # the link process
+        self.asleep = False  # the machine
         network.hosts.append(self)
         self.restart()
 
     def restart(self) -> None:
         """As when the tunnel is killed and started again: nothing survives but the key file, and where the peer was."""
-        self.link = Link(
-            self.keys,
-            client=self.remote is not None,
-            remotes=[self.remote] if self.remote else [],
-            keepalive=self.keepalive,
-            hardware_aes=self.aes,
-            random=self.network.random.randbytes,
-            mtu=self.mtu,
-            last=self.remembered,
-            timers=self.timers,
-        )
+        self.link = self.make_link()
         self.inbound: dict[int, Inbound] = {}
         self.outbound: Outbound | None = None
+        self.inherited: set[int] = set()  # sessions that a predecessor of the link process has made
         self.receives: Received | None = None  # when it was looked at
         self.gone = self.up = False
         self.peer = self.remote  # where frames go,
@@ -122,6 +95,28 @@ class Host:
         self.ticked = self.last_sent = self.last_heard = self.last_frame_sent = self.last_frame_heard = NEVER
         self.act(self.link.start(self.network.now))
 
+    def replace_link(self) -> None:
+        """As when the link process is killed: the workers go on with what they have."""
+        self.link = self.make_link()
+        self.inherited |= set(self.inbound)
+        if self.up and self.peer:
+            until = max(session.until for session in self.inbound.values())
+            self.link.resume(self.peer, heard=self.last_heard, until=until)
+        self.act(self.link.start(self.network.now))
+
+    def make_link(self) -> Link:
+        return Link(
+            self.keys,
+            client=self.remote is not None,
+            remotes=[self.remote, *self.others] if self.remote else [],
+            keepalive=self.keepalive,
+            hardware_aes=self.aes,
+            random=self.network.random.randbytes,
+            mtu=self.mtu,
+            last=self.remembered,
+            timers=self.timers,
+        )
+
     def act(self, actions: list[Action]) -> None:
         now = self.network.now
         for action in actions:
@@ -133,7 +128,7 @@ class Host:
                         assert kind == wire.TYPE_CONTROL if self.gone else counter < CONTROL_COUNTERS
                         self.network.use_nonce(self.link, index, counter)
                         self.last_sent = now
-                    self.network.send(datagram, self.address, endpoint)
+                    self.send(datagram, endpoint)
                 case OpenReceive():
                     assert action.index not in self.inbound
                     self.inbound[action.index] = Inbound(action)
@@ -175,18 +170,13 @@ class Host:
     def check(self) -> None:
         """What the link takes for true is what it has told: the states of its sessions and of the peer."""
         assert self.up == (self.link.status().state == "up")
-        open_ = list(self.link._sessions)
-        assert {session.index for session in open_} == set(self.inbound)
-        sealing = [session.keys.send for session in open_ if session.state is SessionState.CURRENT]
-        assert sealing == ([self.outbound.key] if self.outbound else [])
-        for state, room in ROOM.items():
-            assert sum(session.state is state for session in open_) <= room + (state is SessionState.PROVED)
+        check_sessions(self.link, self.inbound, self.outbound, self.inherited)
 
     def deadline(self) -> float:
-        return float("inf") if self.stopped else self.link.next_deadline()
+        return float("inf") if self.stopped or self.asleep else self.link.next_deadline()
 
     def tick(self) -> None:
-        if self.stopped:
+        if self.stopped or self.asleep:
             return
         self.ticks += 1
         if self.sampled:
@@ -211,7 +201,7 @@ class Host:
 
     def seal(self, frame: bytes, kind: int = wire.TYPE_DATA) -> bool:
         """Send a frame, or a keepalive if it is empty; False without a session."""
-        if self.outbound is None or self.peer is None or self.network.now >= self.outbound.until:
+        if self.outbound is None or self.peer is None or self.network.now >= self.outbound.until or self.asleep:
             return False
         texts = list(self.outbound.texts(kind, frame, self.payload))
         if frame and self.limit and self.sealed + sum(len(text) + wire.OVERHEAD for _, text in texts) > self.limit:
@@ -231,7 +221,11 @@ class Host:
         datagram = self.outbound.seal(kind, text)
         self.sealed += len(datagram)
         self.last_sent = self.network.now
-        self.network.send(datagram, self.address, self.peer)
+        self.send(datagram, self.peer)
+
+    def send(self, datagram: bytes, endpoint: Endpoint) -> None:
+        if source := choose_source((self.address, *self.also), endpoint):
+            self.network.send(datagram, source, endpoint.from_anywhere)
 
     def leave(self) -> None:
         """Stop in an orderly way. The workers are gone before the link process says goodbye."""
@@ -251,7 +245,7 @@ class Host:
         return frame
 
     def deliver(self, datagram: bytes, source: Endpoint) -> None:
-        if self.gone:
+        if self.gone or self.asleep:
             return
         if datagram and datagram[0] in wire.HANDSHAKE_TYPES:
             if not self.stopped:
@@ -278,7 +272,11 @@ class Host:
             self.accept(text)
         if self.stopped:
             return
-        if first or counter < CONTROL_COUNTERS or (newest and source != self.peer):
+        if (
+            first
+            or counter < CONTROL_COUNTERS
+            or (newest and (source.from_anywhere if self.remote else source) != self.peer)
+        ):
             self.act(self.link.proved(self.network.now, index, source, newest=newest))
         if kind == wire.TYPE_CONTROL:
             self.provoked = len(datagram)

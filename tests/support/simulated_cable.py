@@ -3,7 +3,8 @@
 from typing import Any
 
 from tap2tap.protocols.secure.actions import Note
-from tests.support.simulated import HOME, VPS, Host, make_keys
+from tests.support.simulated import Host
+from tests.support.simulated_ends import HOME, VPS, make_keys
 from tests.support.simulated_network import DELAY, Network
 
 LAN_TIME = 10 * DELAY
@@ -42,3 +43,14 @@ def times(host: Host, kind: type) -> list[float]:
 
 def notes(host: Host) -> list[str]:
     return [action.message for _, action in host.actions(Note) if isinstance(action, Note)]
+
+
+def sleep(host: Host, seconds: float) -> None:
+    """Suspend the machine; when it wakes up, the peer is called."""
+
+    def wake() -> None:
+        host.asleep = False
+        host.act(host.link.call(host.network.now))
+
+    host.asleep = True
+    host.network.after(seconds, wake)

@@ -7,7 +7,7 @@ used twice with a key.
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from tap2tap.endpoint import Endpoint
@@ -21,10 +21,20 @@ Fate = tuple[float, bytes, Endpoint, Endpoint]
 Policy = Callable[[bytes, Endpoint, Endpoint], Iterable[Fate]]
 
 
+def choose_source(ours: Sequence[Endpoint], endpoint: Endpoint) -> Endpoint | None:
+    """Return the address of ours that the endpoint asks for, or the first of its version, if there is one."""
+    possible = [one for one in ours if one.address.version == endpoint.address.version]
+    return next((one for one in possible if one.address == endpoint.local), possible[0] if possible else None)
+
+
 class Node(Protocol):
     """What the network knows of a host."""
 
     address: Endpoint
+
+    @property
+    def also(self) -> Sequence[Endpoint]:
+        """Other addresses."""
 
     def deliver(self, datagram: bytes, source: Endpoint) -> None:
         """Take what has arrived."""
@@ -70,8 +80,8 @@ class Network:
 
         def arrive() -> None:
             for host in self.hosts:
-                if host.address == destination:
-                    host.deliver(datagram, source)
+                if destination in (host.address, *host.also):
+                    host.deliver(datagram, source._replace(local=destination.address) if host.also else source)
 
         self.after(delay, arrive)
 

@@ -1,11 +1,16 @@
 """What the workers of a simulated host keep of a session, and how they seal, open and cut."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from tap2tap.protocols.secure import wire
+from tap2tap.protocols.secure import limits, wire
 from tap2tap.protocols.secure.actions import OpenReceive, Received, UseForSending
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS
+from tap2tap.protocols.secure.link import Link
 from tap2tap.protocols.secure.sealing import aead
+from tap2tap.protocols.secure.sessions import ROOM
+from tap2tap.protocols.secure.states import SessionState
+
+MAX_SESSIONS = limits.ROOM_ANSWERED + limits.ROOM_ANSWERED_FRESH + limits.ROOM_STARTED + limits.ROOM_PROVED
 
 
 class Inbound:
@@ -78,3 +83,15 @@ class Outbound:
         for number in range(count):
             front = bytes([number | vouched, count]) + len(frame).to_bytes(2, "little")
             yield wire.TYPE_PART, front + frame[number * size : (number + 1) * size]
+
+
+def check_sessions(
+    link: Link, inbound: dict[int, Inbound], outbound: Outbound | None, inherited: Collection[int]
+) -> None:
+    """See that the link's sessions are those that it has told of, but for those of a predecessor."""
+    open_ = list(link._sessions)
+    assert {session.index for session in open_} == set(inbound) - set(inherited)
+    for state, room in ROOM.items():
+        assert sum(session.state is state for session in open_) <= room + (state is SessionState.PROVED)
+    sealing = [session.keys.send for session in open_ if session.state is SessionState.CURRENT]
+    assert sealing == ([outbound.key] if outbound else []) or (inherited and not sealing)

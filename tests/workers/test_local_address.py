@@ -212,6 +212,12 @@ def test_what_is_refused_for_another_reason_still_leaves_from_there_afterwards(w
     with ends(wire, INET6, V4[1]) as (right, caller):
         source = called(right, caller, name(wire, V4[1]))
         client = str(from_raw(source).address)
+        wire.right.address("eth0", V4[1] + "/24", "del")
+        right.send(source, [b"gone"])
+        wire.right.address("eth0", V4[1] + "/24")
+        right.send(from_raw(source).from_anywhere.raw(INET6), [b"elsewhere"])
+        right.send(source, [b"and back"])
+        assert came(caller, 3)[1] == [b"gone", b"elsewhere", b"and back"]
         wire.right.run(["ip", "route", "add", "blackhole", client])
         try:
             right.send(source, [b"lost"])

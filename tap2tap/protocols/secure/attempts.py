@@ -1,9 +1,9 @@
 """Our own attempts at a handshake: when the next initiation is due, and which ones wait for a response.
 
-A series of attempts, each at one of the peer's endpoints, begins when a handshake is wanted and ends when a session is proved, by whichever side's
-handshake. Every attempt is a new initiation with a new ephemeral key, and so is the one that answers a challenge: the
-keys of message 1 do not depend on the cookie, so with the same ephemeral key they would seal twice with one nonce.
-Several wait at the same time, so that a path which is slower than our patience works too.
+A series of attempts, each at one of the peer's endpoints, begins when a handshake is wanted and ends when a session is
+proved, by whichever side's handshake. Every attempt is a new initiation with a new ephemeral key, and so is the one
+that answers a challenge: the keys of message 1 do not depend on the cookie, so with the same ephemeral key they would
+seal twice with one nonce. Several wait at the same time, so that a path which is slower than our patience works too.
 """
 
 from collections.abc import Callable, Sequence

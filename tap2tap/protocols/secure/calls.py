@@ -72,7 +72,8 @@ class Calls:
             self._call_back = None
             leaders, others = self._targets()
         todo: list[Action] = []
-        if self._presence.is_in_vain(now, attempts.started, self._timers.complain) and self._notes.allows(now, "silent"):
+        unheard = self._presence.is_in_vain(now, attempts.started, self._timers.complain)
+        if unheard and self._notes.allows(now, "silent"):
             todo.append(Note("no answer from the peer: is it running and reachable, with the other end's key file?"))
         lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
         if lost and not self._exchange.home and not self._presence.up:
@@ -107,11 +108,11 @@ class Calls:
         return list(leaders.values()), [each for each in others if each not in leaders]
 
     def _begin(self, now: float) -> None:
-        """Begin a series, if one is wanted."""
+        """Begin a series, or make the next attempt earlier, if there is reason."""
         if self._wanted(now):
             self._attempts.begin(now)
-        elif not self._presence.up and self._presence.heard > self._attempts.last:
-            self._attempts.soon(now)  # it is there, but whether we are heard only a handshake tells
+        if self._sessions.current and not self._presence.up and self._presence.heard > self._attempts.last:
+            self._attempts.soon(now)  # the peer is there, but whether it hears us only a handshake tells
 
     def _wanted(self, now: float) -> bool:
         current = self._sessions.current

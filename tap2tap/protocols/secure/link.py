@@ -131,7 +131,7 @@ class Link:
         return self._done()
 
     def move(self, now: float, candidates: Sequence[Endpoint]) -> list[Action]:
-        """The peer is configured to be at these endpoints now, the best first. While it is called, new ones are next."""
+        """The peer is configured to be at these endpoints now, the best first. A series tries the new ones next."""
         self._calls.moved(now, self._home.replace(candidates))
         return self.tick(now, self._presence.traffic)
 

@@ -74,9 +74,7 @@ class PathChecker:
         """A new session was proved from here, which is more than a datagram with another source."""
         self._refused.pop(endpoint.from_anywhere, None)
 
-    def follow(
-        self, now: float, endpoint: Endpoint, home: Collection[Endpoint], *, can_ask: bool
-    ) -> list[Action]:
+    def follow(self, now: float, endpoint: Endpoint, home: Collection[Endpoint], *, can_ask: bool) -> list[Action]:
         """The peer is here: because it moved, or because a new session begins here, which is a time to check again."""
         moved, known = not is_same(endpoint, self.endpoint), is_same(endpoint, self._checked)
         todo: list[Action] = [] if moved else self._leave_from(endpoint)

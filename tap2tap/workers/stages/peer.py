@@ -44,7 +44,7 @@ class PeerFilter:
         return True
 
     def answers(self, now: int) -> bool:
-        """Whether an empty datagram that has come in at `now` is to be answered: at once where it made the peer."""
+        """Whether an empty datagram that has come in at `now` is to be answered; that which made the peer always is."""
         if self._fixed or now < self._quiet_until:
             return False
         self._quiet_until = now + QUIET
@@ -63,10 +63,9 @@ class PeerFilter:
     def _moves(self, source: bytes, now: int) -> bool:
         """Whether what comes from elsewhere, or to another address of ours, comes in: the slots say so then."""
         peer = self._peer.current()
-        if peer is None or source[: self._length] != peer[: self._length]:
-            if self._fixed or (peer is not None and now - self._words[self._heard] < SILENCE):
-                return False
-            self._quiet_until = now
+        elsewhere = peer is None or source[: self._length] != peer[: self._length]
+        if elsewhere and (self._fixed or (peer is not None and now - self._words[self._heard] < SILENCE)):
+            return False
         found = from_raw(source)
         if self._fixed and self._peer.current() is not peer:
             return False  # the supervisor has turned to another remote meanwhile

@@ -170,10 +170,10 @@ def test_frames_leave_from_where_the_peer_sends_to(fixed: bool, calls: list[tupl
             expected = what == peer or (not fixed and (peer is None or now - heard >= SILENCE))
             assert peers.admits(raw(*WHO[what], local=to), now) == expected
             if expected:
-                quiet_until = now if what != peer else quiet_until
+                answers = not fixed and (what != peer or now >= quiet_until)
                 peer, local, heard = what, to, now
-                assert peers.answers(now) == (not fixed and now >= quiet_until)
-                quiet_until = max(quiet_until, now + QUIET) if now >= quiet_until else quiet_until
+                assert peers.answers(now) == answers
+                quiet_until = now + QUIET if answers else quiet_until
         assert load(block, AT) == (from_raw(raw(*WHO[peer], local=local)) if peer else None)
         assert Address(block, AT, INET).current() == (raw(*WHO[peer], local=local) if peer else None)
 
