@@ -117,7 +117,7 @@ class Driver:
         self._do(self._link.call(clock.now()))
 
     def woke_up(self, slept: float) -> None:
-        """Call the peer after a sleep of the machine, of so many seconds: it, and NATs on the way, may have given us up."""
+        """Call the peer after a sleep of the machine, of so long: it, and NATs on the way, may have given us up."""
         todo = self._link.call(clock.now())
         calls = any(isinstance(action, actions.Send) for action in todo)
         log.info(f"woke up after a sleep of {slept:.0f} s{', calling the peer' if calls else ''}")

@@ -20,7 +20,7 @@ class _Itimerspec(ctypes.Structure):
 
 
 class Poll:
-    """One timer for all waiting. Where it cannot be had, a wake-up is noticed when poll(2) comes back, and no sooner."""
+    """One timer for all waiting. Where it cannot be had, poll(2) alone tells of a wake-up, later."""
 
     def __init__(self) -> None:
         self._timer = int(_libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_NONBLOCK | os.O_CLOEXEC))

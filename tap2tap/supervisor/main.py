@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from tap2tap import device, endpoint, log, memory, privileges
@@ -106,7 +106,7 @@ def carry(
         parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
         if device.is_multi_queue(cable.tap):
             parts.append(Queues(cable.tap))
-        on_hang_up = [partial(state.tell, cable.memory), remotes.hang_up, remotes.wake]
+        on_hang_up: list[Callable[[], None]] = [partial(state.tell, cable.memory), remotes.hang_up, remotes.wake]
         Watch([*workers, *([link.child] if link else [])], stop, parts, on_hang_up).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING

@@ -1,6 +1,7 @@
 """Waiting for descriptors: what comes is told at once, and the patience is measured by CLOCK_BOOTTIME."""
 
 import os
+import select
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,7 +37,7 @@ def test_what_can_be_read_is_told(pipe: tuple[int, int]) -> None:
 
 
 def test_the_time_is_that_which_passes_in_a_sleep_too(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poll, "select", SimpleNamespace(poll=Patient, POLLIN=poll.select.POLLIN))
+    monkeypatch.setattr(poll, "select", SimpleNamespace(poll=Patient, POLLIN=select.POLLIN))
     with closing(Poll()) as patience:
         assert patience.wait([pipe[0]], 0.01) == set()
         assert f"clockid: {time.CLOCK_BOOTTIME}\n" in Path(f"/proc/self/fdinfo/{patience._timer}").read_text()

@@ -53,7 +53,7 @@ def main(slept: Path, arguments: list[str]) -> int:
     from tap2tap import cli
     from tap2tap.link import poll
 
-    poll.select = SimpleNamespace(poll=Patient, POLLIN=select.POLLIN)  # type: ignore[assignment]
+    poll.select = SimpleNamespace(poll=Patient, POLLIN=select.POLLIN)  # type: ignore[assignment,attr-defined]
     return cli.main(arguments)
 
 
