@@ -1,4 +1,4 @@
-"""What the documents quote of the log is what the program says."""
+"""The documents say what is so: lines of the log, options, figures, and files that are there."""
 
 import ast
 import re
@@ -8,7 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tap2tap import peer_record
+from tap2tap.commands.tunnel import tunnel_parser
+
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```log\n(.*?)^```$", (ROOT / "docs/situations.md").read_text(), re.MULTILINE | re.DOTALL)
 QUOTED = [line for block in BLOCKS for line in block.splitlines()]
 FACT = re.compile(r" ([a-z_]+)=('[^']*'|\"[^\"]*\"|[^ '\"]+)")
@@ -92,3 +96,23 @@ def test_a_line_that_nobody_says_is_found() -> None:
     assert not is_said("the remote has another name", set())
     assert not is_said("--bind 192.0.2.1: this host is not there; waiting for it", set())
     assert len(QUOTED) > 40
+
+
+def test_the_readme_lists_the_options_that_there_are() -> None:
+    table = README.split("## Options\n\n")[1].split("\n\n")[0]
+    listed = {option for row in table.splitlines() for option in re.findall(r"`(-[^` ]+)", row.split("|")[1])}
+    assert listed == {option for action in tunnel_parser("tap2tap")._actions for option in action.option_strings} - {
+        *("--verbose", "--quiet", "--help", "--version")
+    }
+
+
+def test_the_readme_knows_how_much_is_remembered() -> None:
+    assert f"it keeps one file of {peer_record.LENGTH} bytes" in " ".join(README.split())
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]
