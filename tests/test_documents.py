@@ -55,7 +55,7 @@ def pattern(node: ast.AST) -> re.Pattern[str] | None:
     known = [piece.value for piece in pieces if isinstance(piece, ast.Constant) and isinstance(piece.value, str)]
     if len("".join(known)) < 5:
         return None
-    return re.compile("".join(re.escape(p.value) if isinstance(p, ast.Constant) else "(.*)" for p in pieces))
+    return re.compile("".join(re.escape(str(p.value)) if isinstance(p, ast.Constant) else "(.*)" for p in pieces))
 
 
 TEMPLATES = list(templates())
