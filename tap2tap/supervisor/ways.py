@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from tap2tap import clock, device, endpoint, log
+from tap2tap import clock, device, endpoint, log, udp_socket
 from tap2tap.counters import Count, Link, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor import netlink
@@ -19,23 +19,20 @@ from tap2tap.workers.worker import Cable
 SILENCE = 5.0  # seconds in which the plain protocol has heard nothing
 MOST = 8  # addresses that are asked for
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # EINVAL: a blackhole
-IFNAMSIZ = 16  # linux/if.h
 STORM = 1000  # frames a second that go out while next to nothing comes in
 
 
 def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     """The route that datagrams of `sock` to `peer` take. Raises OSError: one of NO_ROUTE when there is none."""
-    mark = sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK)
-    here = endpoint.from_sockaddr(sock.getsockname())
+    here, name = endpoint.from_sockaddr(sock.getsockname()), udp_socket.bound_device(sock)
     source = None if here.address.is_unspecified or here.address.version != peer.address.version else here.address
-    interface = peer.scope or (socket.if_nametoindex(name) if (name := bound_to(sock)) else 0)
-    return netlink.route(peer, here.port, source, mark, interface, os.fstat(sock.fileno()).st_uid)
+    interface = peer.scope or (socket.if_nametoindex(name) if name else 0)
+    return netlink.route(peer, here.port, source, mark(sock), interface, os.fstat(sock.fileno()).st_uid)
 
 
-def bound_to(sock: socket.socket) -> str:
-    """The network device that `sock` is bound to; empty: none. Raises OSError where it is gone."""
-    name = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, IFNAMSIZ)
-    return os.fsdecode(name.split(b"\0", 1)[0])
+def mark(sock: socket.socket) -> int:
+    """The mark of a socket; 0: none."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0xFFFFFFFF
 
 
 class Ways:
@@ -56,12 +53,10 @@ class Ways:
     def look(self) -> None:
         """Ask the kernel, and tell once what is wrong and that it is right again."""
         self.due = next_second(clock.now())
-        try:
-            if bound_to(self._cable.sock) == "lo":  # it waits for what it is to be bound to
-                return
-        except OSError:
-            return
         slots = self._cable.memory.slots
+        local = endpoint.load(slots, Slot.LOCAL)
+        if local and local.port != self._cable.sock.getsockname()[1]:
+            return  # a stand-in for the socket, which is waited for
         peer = endpoint.load(slots, Slot.PEER)
         there = [peer.from_anywhere] if peer else []
         heard = self._heard(slots)
