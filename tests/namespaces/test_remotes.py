@@ -204,10 +204,9 @@ def test_while_a_name_service_is_silent_signals_are_obeyed(lab: Lab, tmp_path: P
     assert not client.said("waiting for a name service")
 
 
-@KEY
-def test_a_route_that_is_not_there_yet_is_waited_for(lab: Lab, tmp_path: Path, key: bool) -> None:
+def test_a_route_that_is_not_there_yet_is_waited_for(lab: Lab, tmp_path: Path) -> None:
     lab.left.route("del", "10.213.0.0/24")
-    with tunnels(lab, tmp_path, lab.right.ipv4, key=key) as client:
+    with tunnels(lab, tmp_path, lab.right.ipv4, key=True) as client:
         client.wait_said(
             f"no route to the peer, waiting for one (ip route get tells more) remote={lab.right.ipv4}:1234"
         )
