@@ -120,6 +120,9 @@ def test_a_device_is_waited_for_and_followed_when_it_is_made_anew(lab: Lab, tmp_
         wait_ping(lab.left, RIGHT)
         bulk(lab.left, lab.right, RIGHT, size=1 << 20)
         bulk(lab.right, lab.left, LEFT, size=1 << 20)
+        companions(server)[0].kill()
+        server.wait_said("restart the tunnel if eth1 is ever made anew")
+        wait_ping(lab.left, RIGHT)
         unharmed(server)
         unharmed(client)
 
