@@ -115,7 +115,7 @@ class Binding:
     def _take(self) -> None:
         """Take the companion's answer. Raises StartError when it is gone and needed."""
         assert self._channel is not None
-        words, fds = b"", []
+        words, fds = b"", list[int]()
         with contextlib.suppress(ConnectionError):  # it is gone, and has not read what it was asked
             words, fds, _, _ = socket.recv_fds(self._channel, _MOST, 1)
         self._asked = False
