@@ -128,15 +128,16 @@ def test_a_device_is_waited_for_and_followed_when_it_is_made_anew(lab: Lab, tmp_
 
 
 def test_a_link_local_address_is_bound_again_when_its_device_is_made_anew(lab: Lab, tmp_path: Path) -> None:
-    bind = "fe80::77%eth1"
-    with ends(lab, tmp_path, [], ["--bind", bind], keyed=False) as (_, server):
+    there = "fe80::77%eth1"
+    with ends(lab, tmp_path, ["--remote", f"[{there}]"], ["--bind", there], keyed=True) as (_, server):
         assert server.stats()["local"] == "[fe80::77]:1234"
         for times in (1, 2):
             wire(lab)
             lab.right.address("eth1", "fe80::77/64")
             wait_lines(server, "the socket is bound now", times)
-            index = lab.right.index("eth1")
-            assert server.stats()["local"] == f"[fe80::77%{index}]:1234"
+            local = f"[fe80::77%{lab.right.index('eth1')}]:1234"
+            wait_for(lambda local=local: server.stats()["local"] == local, what=local)  # type: ignore[misc]
+            wait_ping(lab.left, RIGHT)
             lab.right.delete_link("eth1")
             wait_lines(server, "there is no network device eth1; waiting for it", times + 1)
 
