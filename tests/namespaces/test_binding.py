@@ -63,7 +63,8 @@ def companions(tunnel: Tunnel) -> list[psutil.Process]:
 def unharmed(tunnel: Tunnel) -> None:
     """Nothing has died, nor seemed to, and the peer was there all the time."""
     facts = tunnel.stats()
-    assert [facts["workers"][each]["restarts"] for each in ("outbound", "inbound")] == [0, 0]
+    children = [*facts["workers"].values(), *([facts["link"]] if facts["link"] else [])]
+    assert [child["restarts"] for child in children] == [0] * len(children)
     assert lines(tunnel, "peer is down") == lines(tunnel, "worker") == 0
 
 
