@@ -54,6 +54,11 @@ class Calls:
             self._not_before = NEVER
             self._attempts.call(now)
 
+    def unheard(self, now: float) -> None:
+        """The peer is heard and may not hear us: see whether it does at another endpoint, if there is one."""
+        if len(self._exchange.home) > 1:
+            self._attempts.soon(now)
+
     def moved(self, now: float, new: Sequence[Endpoint]) -> None:
         """The peer is configured to be at these endpoints, too."""
         if new and self._not_before < FOREVER:

@@ -118,6 +118,8 @@ class Link:
         """Look at the clock and at what the workers did; call it at `next_deadline()`, or at any other time."""
         self._ticked = now
         self._presence.look(now, traffic)
+        if self._sessions.is_unheard(now):
+            self._calls.unheard(now)
         self._todo += self._sessions.expire(now)
         self._todo += self._exchange.tick(now, traffic, self._sessions.current)
         self._todo += self._presence.judge(now, self._sessions.current is not None, self._attempts.started)
@@ -224,7 +226,7 @@ class Link:
         deadlines = [self._calls.due(self._ticked), self._sessions.deadline()]
         if self._sessions.current or self._presence.up:
             # What depends on traffic, which we hear of only in `tick`, is looked at as often as `poll` says.
-            deadlines.append(self._ticked + self._timers.poll)
+            deadlines.append(self._ticked + (self._timers.poll if self._presence.up else self._timers.poll_down))
         if self._sessions.current:
             deadlines += [self._presence.keepalive_due(), self._exchange.due]
         return min(deadlines)
