@@ -32,6 +32,11 @@ _FORCE_OF = {
 }
 
 
+# SO_ATTACH_FILTER: asm-generic/socket.h, and asm/socket.h of the one that has its own.
+_ATTACH_FILTER = 26
+_ATTACH_FILTER_OF = {"parisc": 0x401A}
+
+
 def _family(machine: str) -> str:
     """What the names of the 32 and 64 bit, big and little endian machines of one kind begin with."""
     return next((family for family in _DIRECTIONS_OF if machine.startswith(family)), "")
@@ -46,6 +51,11 @@ def ioctl_number(direction: str, kind: str, number: int, size: int, machine: str
 def force_options(machine: str = _MACHINE) -> tuple[int, int]:
     """SO_SNDBUFFORCE and SO_RCVBUFFORCE."""
     return _FORCE_OF.get(_family(machine), _FORCE)
+
+
+def attach_filter_option(machine: str = _MACHINE) -> int:
+    """SO_ATTACH_FILTER."""
+    return _ATTACH_FILTER_OF.get(_family(machine), _ATTACH_FILTER)
 
 
 def set_timeout(sock: socket.socket, option: int, seconds: int) -> None:

@@ -4,7 +4,7 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from tap2tap import cpus, device
+from tap2tap import cpus, device, endpoint, udp_socket
 from tap2tap.errors import UsageError
 from tap2tap.numbers import whole_number
 from tap2tap.protocols.secure.wire import OVERHEAD
@@ -13,6 +13,7 @@ PORT = 1234
 MTU = 1500  # with --key: that of the LANs which a cable joins, whatever the path
 PLAIN_MTU = {4: 1458, 6: 1438}  # without, by the version of IP: a path of 1500 less 14 (Ethernet), 20 or 40, 8 (UDP)
 NOBODY = 65534
+MAX_MARK = 2**32 - 1
 KEEPALIVE = 25  # seconds: below the shortest UDP timeout that home routers are known to have, 30
 
 
@@ -73,8 +74,14 @@ class Config:
         """Raise UsageError, with the option's name and what it takes, for a value that cannot be right."""
         if self.interface is not None:
             device.check_name(self.interface)
+        for host, port in self.remotes:
+            endpoint.literal(host, port)  # may be one that no host has
         if not 1 <= self.port <= 65535:
             raise UsageError(f"--port {self.port}: a port is a number from 1 to 65535")
+        _, zone = udp_socket.parse_bind(self.bind, self.device)
+        for name in (self.device, zone or None):
+            if name is not None:
+                device.check_name(name)
         most = device.MAX_MTU - self.overhead
         if self.mtu is not None and not device.MIN_MTU <= self.mtu <= most:
             raise UsageError(f"--mtu {self.mtu}: the mtu is a number from {device.MIN_MTU} to {most}")
@@ -101,6 +108,16 @@ def parse_cpus(text: str) -> tuple[int, int]:
     if out is None or into is None:
         raise UsageError(f"--cpus {text}: two CPU numbers, as in --cpus 1,2: the outbound worker's, the inbound one's")
     return out, into
+
+
+def parse_mark(text: str) -> int:
+    """Read the mark of a socket. Raises UsageError."""
+    found = whole_number(text, MAX_MARK)
+    if found is None and re.fullmatch("0x[0-9a-f]{1,8}", text.lower()):
+        found = int(text, 16)
+    if found is None:
+        raise UsageError(f"--mark {text}: a number from 0 to {MAX_MARK}, as in --mark 51820 or --mark 0xca6c")
+    return found
 
 
 def parse_mac(text: str) -> str:

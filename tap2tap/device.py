@@ -1,4 +1,4 @@
-"""The tap device: opening it, its offloads, and the link settings that need netlink.
+"""The tap device: opening it, its offloads, its carrier, and what it is called.
 
 Constants are spelt as in linux/if_tun.h and linux/if.h.
 """
@@ -17,12 +17,18 @@ from tap2tap.vnet import VNET_LENGTH
 
 _INT = struct.calcsize("i")
 TUNSETIFF = ioctl_number(WRITE, "T", 202, _INT)
+TUNGETFEATURES = ioctl_number(READ, "T", 207, _INT)
 TUNGETIFF = ioctl_number(READ, "T", 210, _INT)
 TUNSETOFFLOAD = ioctl_number(WRITE, "T", 208, _INT)
+TUNSETTXFILTER = ioctl_number(WRITE, "T", 209, _INT)
 TUNSETVNETHDRSZ = ioctl_number(WRITE, "T", 216, _INT)
+TUNSETVNETLE = ioctl_number(WRITE, "T", 220, _INT)
+TUNSETVNETBE = ioctl_number(WRITE, "T", 222, _INT)
+TUNSETFILTEREBPF = ioctl_number(READ, "T", 225, _INT)
 TUNSETCARRIER = ioctl_number(WRITE, "T", 226, _INT)
 
 IFF_TAP = 0x0002
+IFF_NO_CARRIER = 0x0040  # Linux 6.3
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFF_MULTI_QUEUE = 0x0100
@@ -34,6 +40,14 @@ TUN_F_TSO6 = 0x04
 TUN_F_TSO_ECN = 0x08
 TUN_F_USO4 = 0x20  # Linux 6.2; the kernel takes USO4 and USO6 only together
 TUN_F_USO6 = 0x40
+
+OFFLOADS = {
+    "checksum": TUN_F_CSUM,
+    "tso4": TUN_F_TSO4,
+    "tso6": TUN_F_TSO6,
+    "tso-ecn": TUN_F_TSO_ECN,
+    "uso": TUN_F_USO4 | TUN_F_USO6,
+}
 
 DEVICE = "/dev/net/tun"
 NAME_MAX = 15  # IFNAMSIZ - 1
@@ -60,6 +74,13 @@ class Tap(NamedTuple):
     name: str
 
 
+class InUseError(StartError):
+    """Another program is attached to the tap."""
+
+    def __init__(self, interface: str, program: str = "another program") -> None:
+        super().__init__(f"interface {interface} is in use by {program}: choose another name with --iface")
+
+
 def check_name(name: str) -> None:
     """Raise UsageError when the kernel would not take `name` for an interface."""
     size = len(name.encode())
@@ -69,11 +90,12 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} is no interface name: letters, digits, '-', '_' and '.' are safe")
 
 
-def open_tap(name: str | None) -> Tap:
+def open_tap(name: str | None, *, carrier: bool) -> Tap:
     """Create the tap `name` (None: the kernel picks tapN) or open an existing one. The caller closes `fd`.
 
-    Every frame is preceded by a `virtio_net_hdr` (tap2tap.vnet). The descriptor is non-blocking: both workers use it,
-    and reads drain until EAGAIN. Raises UsageError, NoPermissionError, StartError.
+    Without `carrier` there is none until `set_carrier`, and never was one (but for a moment where the kernel lacks
+    IFF_NO_CARRIER). Every frame is preceded by a `virtio_net_hdr` (tap2tap.vnet). The descriptor is non-blocking: both
+    workers use it, and reads drain until EAGAIN. Raises UsageError, NoPermissionError, InUseError, StartError.
     """
     if name is not None:
         check_name(name)
@@ -82,14 +104,16 @@ def open_tap(name: str | None) -> Tap:
     except OSError as error:
         raise _no_device(error) from error
     try:
-        wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+        wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (0 if carrier else IFF_NO_CARRIER & _features(fd))
         try:
             answer = _set_iff(fd, name, wanted)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             answer = _set_iff(fd, name, wanted | IFF_MULTI_QUEUE)  # made so by its administrator
-        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_LENGTH))
+        if not carrier and not wanted & IFF_NO_CARRIER:
+            set_carrier(fd, on=False)
+        _make_ours(fd)
         real = answer[:16].split(b"\0", 1)[0].decode()
     except OSError as error:
         os.close(fd)
@@ -99,6 +123,25 @@ def open_tap(name: str | None) -> Tap:
 
 def _set_iff(fd: int, name: str | None, flags: int) -> bytes:
     return fcntl.ioctl(fd, TUNSETIFF, _IFREQ.pack((name or "").encode(), flags))
+
+
+def _make_ours(fd: int) -> None:
+    """Undo what the last program may have left of its own in a persistent tap, and would have us lose frames.
+
+    That is the length and the byte order of the headers, and filters of what is read. What else it may have set is
+    gone with its descriptor: the size of the send buffer, IFF_NAPI; or is not for a tap with IFF_NO_PI: a filter of
+    TUNATTACHFILTER. Raises OSError.
+    """
+    fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_LENGTH))
+    for request, none in ((TUNSETVNETLE, 0), (TUNSETVNETBE, 0), (TUNSETTXFILTER, 0), (TUNSETFILTEREBPF, -1)):
+        with contextlib.suppress(OSError):  # of newer kernels, or of some machines
+            fcntl.ioctl(fd, request, struct.pack("i", none))
+
+
+def _features(fd: int) -> int:
+    """The flags that TUNSETIFF knows here."""
+    features: int = struct.unpack("i", fcntl.ioctl(fd, TUNGETFEATURES, bytes(_INT)))[0]
+    return features
 
 
 def _no_device(error: OSError) -> StartError:
@@ -111,9 +154,12 @@ def _no_device(error: OSError) -> StartError:
 
 def _refused(error: OSError, name: str | None) -> StartError:
     if error.errno in (errno.EPERM, errno.EACCES):
-        return NoPermissionError("no permission to make a tap device: run as root, or with CAP_NET_ADMIN")
+        remedy = f"'ip tuntap add {name or 'tap0'} mode tap user {os.geteuid()}'"
+        return NoPermissionError(
+            f"no permission to make a tap device: run as root, or with CAP_NET_ADMIN, or have root run {remedy}"
+        )
     if error.errno == errno.EBUSY:
-        return StartError(f"interface {name} is in use by another program: choose another name with --iface")
+        return InUseError(name or "")
     if error.errno in (errno.EINVAL, errno.EEXIST):
         return StartError(f"interface {name} exists and is no tap device: choose another name with --iface")
     return StartError(f"cannot make the tap device {name or ''}: {error.strerror}")
@@ -121,7 +167,17 @@ def _refused(error: OSError, name: str | None) -> StartError:
 
 def is_persistent(fd: int) -> bool:
     """Whether a tap outlives us. Raises OSError."""
-    return bool(_IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size)))[1] & IFF_PERSIST)
+    return bool(_flags(fd) & IFF_PERSIST)
+
+
+def is_multi_queue(fd: int) -> bool:
+    """Whether other programs may attach to a tap as well. Raises OSError."""
+    return bool(_flags(fd) & IFF_MULTI_QUEUE)
+
+
+def _flags(fd: int) -> int:
+    flags: int = _IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size)))[1]
+    return flags
 
 
 def name_and_mac(fd: int) -> tuple[str, bytes]:
@@ -160,34 +216,15 @@ def super_frame_size(mtu: int, segments: int, most: int) -> int:
     return GSO_LEGACY_MAX_SIZE if segments >= most else min(GSO_LEGACY_MAX_SIZE, (segments + 1) * (mtu - 72) + 192)
 
 
-def link_up(name: str, mtu: int, size: int, most: int, mac: str | None) -> None:
-    """Set the MTU, the largest super-frame and the hardware address (None: leave it), and bring the link up.
-
-    A super-frame has at most `size` bytes and `most` segments. Raises NoPermissionError, StartError.
-    """
-    from pyroute2 import IPRoute, NetlinkError  # the control plane's alone: the workers' memory stays free of it
-
-    try:
-        with IPRoute() as netlink:
-            index = netlink.link_lookup(ifname=name)[0]
-            if mac:
-                netlink.link("set", index=index, address=mac)
-            netlink.link("set", index=index, mtu=mtu)
-            with contextlib.suppress(NetlinkError):  # before Linux 4.16; the outbound worker copes with any size
-                netlink.link("set", index=index, gso_max_segs=most, gso_max_size=size)
-            netlink.link("set", index=index, state="up")
-    except IndexError:
-        raise StartError(f"interface {name} went away while it was set up") from None
-    except NetlinkError as error:
-        if error.code in (errno.EPERM, errno.EACCES):
-            raise NoPermissionError(f"no permission to set up {name}: run as root, or with CAP_NET_ADMIN") from error
-        raise StartError(f"cannot set up {name} with mtu {mtu}: {os.strerror(error.code)}") from error
-
-
 def set_carrier(fd: int, *, on: bool) -> None:
     """Plug the cable in or out (TUNSETCARRIER, Linux 5.0); where the kernel cannot, the carrier stays on."""
     with contextlib.suppress(OSError):
         fcntl.ioctl(fd, TUNSETCARRIER, struct.pack("i", on))
+
+
+def restore_offloads(fd: int, offloads: int) -> None:
+    """Let a tap have these (TUN_F_...) and no others. Raises OSError."""
+    fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
 
 
 def offer_offloads(fd: int) -> tuple[str, ...]:
@@ -197,13 +234,7 @@ def offer_offloads(fd: int) -> tuple[str, ...]:
     """
     taken = 0
     names: list[str] = []
-    for label, bits in (
-        ("checksum", TUN_F_CSUM),
-        ("tso4", TUN_F_TSO4),
-        ("tso6", TUN_F_TSO6),
-        ("tso-ecn", TUN_F_TSO_ECN),
-        ("uso", TUN_F_USO4 | TUN_F_USO6),
-    ):
+    for label, bits in OFFLOADS.items():
         try:
             fcntl.ioctl(fd, TUNSETOFFLOAD, taken | bits)
         except OSError:

@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import NamedTuple, TypeAlias
 
-from tap2tap.errors import StartError, UsageError
+from tap2tap.errors import NoSuchNameError, StartError, UsageError
 from tap2tap.numbers import whole_number
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -22,6 +22,9 @@ _WORDS = struct.Struct(">QQQQQ")
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 
 HEADERS = {4: 20 + 8, 6: 40 + 8}  # bytes of IP and UDP around the payload of a datagram, by the version of IP
+
+BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+_NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA)  # a name service has said so, or there is none to be asked
 
 PACKED = 40  # bytes: address 16, port and scope 8, local address 16, big-endian
 ENDPOINT_SLOTS = 6  # in the memory of a tunnel: those 40 bytes, and a check
@@ -173,27 +176,64 @@ def split_host_port(text: str, port: int) -> tuple[str, int]:
     return host, number
 
 
-def is_address(host: str) -> bool:
-    """Whether `host` is an address, and not a name that may come to stand for another one."""
+def literal(host: str, port: int) -> tuple[Endpoint, str] | None:
+    """Read an address, and the name of its zone, empty without one; None for what is a name, which is looked up.
+
+    The zone of a link-local address is the interface that it is on (RFC 4007, 11), by its name: the index is another
+    one when the interface is made anew. Raises UsageError for what is no address of a host.
+    """
     try:
-        ipaddress.ip_address(host)
+        address: Address = ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
+    zone = (address.scope_id if isinstance(address, ipaddress.IPv6Address) else None) or ""
+    address = _unmapped(address.packed) if address.version == 6 else address
+    if not _is_of_a_host(address):
+        raise UsageError(f"--remote {host}: no host has this address")
+    if _is_link_local(address) and not zone:
+        raise UsageError(f"--remote {host}: a link-local address needs its interface, as in --remote {host}%eth0")
+    if zone and not _is_link_local(address):
+        raise UsageError(f"--remote {host}: only a link-local address (fe80::...) has an interface behind it")
+    return Endpoint(address, port), zone
+
+
+def _is_of_a_host(address: Address) -> bool:
+    return not (address.is_unspecified or address.is_multicast or address == BROADCAST)
+
+
+def _is_link_local(address: Address) -> bool:
+    return address.version == 6 and address.is_link_local
 
 
 def resolve(host: str, port: int) -> list[Endpoint]:
-    """Look up the peer's addresses, the best first (RFC 6724). Raises StartError when the name does not resolve."""
+    """Look up the peer's addresses, the best first (RFC 6724).
+
+    Raises NoSuchNameError for a name that certainly does not exist, StartError when it does not resolve now.
+    """
+    try:
+        found = _look_up(host, port)
+    except UnicodeError as error:
+        raise NoSuchNameError(f"cannot resolve the remote {host!r}: not a valid name") from error
+    except socket.gaierror as error:
+        words = f"cannot resolve the remote {host!r}: {error.strerror}: check the name, or give an address"
+        # In the domain local there is nobody to ask but the host itself, which may be off (RFC 6762, 3).
+        certain = error.errno in _NO_SUCH_NAME and not host.rstrip(".").lower().endswith(".local")
+        raise (NoSuchNameError if certain else StartError)(words) from error
+    usable = [
+        each for each in found if _is_of_a_host(each.address) and (each.scope or not _is_link_local(each.address))
+    ]
+    if not usable:
+        raise StartError(f"cannot resolve the remote {host!r}: it stands for {found[0].address}, which no host has")
+    return usable
+
+
+def _look_up(host: str, port: int) -> list[Endpoint]:
+    """Look up the addresses of the families that this host has; of all when there are none. Raises gaierror."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG)
-    except socket.gaierror:
-        try:  # a host with loopback alone has no configured address family, but may well join two namespaces
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except (socket.gaierror, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a valid name"
-            raise StartError(
-                f"cannot resolve the remote {host!r}: {reason}: check the name, or give an address"
-            ) from error
-    except UnicodeError as error:
-        raise StartError(f"cannot resolve the remote {host!r}: not a valid name") from error
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise
+        # A host with loopback alone has no configured address family, but may well join two namespaces.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     return list(dict.fromkeys(from_sockaddr(each[4]) for each in found))  # type: ignore[arg-type]

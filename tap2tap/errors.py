@@ -27,6 +27,10 @@ class StartError(Tap2tapError):
     """The tunnel cannot run on this machine as it is."""
 
 
+class NoSuchNameError(StartError):
+    """A name that certainly does not exist: no name service that can be reached later will know it."""
+
+
 class TapGoneError(StartError):
     """The tap device was deleted: no worker could go on."""
 

@@ -45,7 +45,7 @@ def _check(status: os.stat_result, name: str) -> None:
     if status.st_uid not in (0, os.geteuid(), _sudo_uid()):
         raise UsageError(f"{name}: belongs to another user, who could change it; chown it to yourself or to root")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UsageError(f"{name}: others can get at this key file; run 'chmod 600 {name}'")
+        raise UsageError(f"{name}: others can get at it; if it is a key file, run 'chmod 600 {name}'")
 
 
 def read_key_file(fd: int, name: str) -> str:

@@ -5,6 +5,9 @@
 
 Integers are big endian. Zeros, or nothing, say that the peer is nowhere. It holds no secret, and whoever could write it
 could have us send a few initiations to an address: so it is checked like what comes from a stranger.
+
+What it says may be of the past: our own address is used if we still have it (tap2tap.udp_socket.send), and the scope of
+a link-local address is an interface's index, which after a reboot may be another one's. The few calls are in vain then.
 """
 
 import os
@@ -52,7 +55,10 @@ def unpack(packed: bytes, now: float) -> Endpoint | None:
     if len(packed) != LENGTH:
         return None
     magic, version, written, where = _RECORD.unpack_from(packed)
-    peer = endpoint.unpack(where)
+    try:
+        peer = endpoint.read(where)
+    except ValueError:
+        return None
     sound = (magic, version) == (_MAGIC, _VERSION) and abs(now - written) <= LIFE and pack(peer, written) == packed
     return peer if sound and _can_be_called(peer) else None
 

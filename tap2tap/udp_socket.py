@@ -1,14 +1,18 @@
 """The UDP socket: how it is bound, and what it is asked to do."""
 
+import contextlib
 import errno
 import ipaddress
+import os
 import socket
 import struct
+from pathlib import Path
 
 from tap2tap import endpoint, log
 from tap2tap.abi import force_options, set_timeout
 from tap2tap.endpoint import SOCKADDR_LENGTH, Endpoint
 from tap2tap.errors import NoPermissionError, StartError, UsageError
+from tap2tap.numbers import whole_number
 
 SOL_UDP = socket.IPPROTO_UDP
 UDP_SEGMENT = 103  # linux/udp.h
@@ -22,39 +26,93 @@ IP_PKTINFO = 8
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
+IFNAMSIZ = 16  # linux/if.h
+IFA_F_DADFAILED = 0x08  # linux/if_addr.h
 
 _IN_PKTINFO = struct.Struct("@i4s4x")  # interface, local address, destination in the header
 _IN6_PKTINFO = struct.Struct("@16si")  # local address, interface
+PKTINFO = {  # of a family: level and type of the control message, offset and length of the local address in it
+    socket.AF_INET: (socket.IPPROTO_IP, IP_PKTINFO, 4, 4),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, IPV6_PKTINFO, 0, 16),
+}
+# What a send says, among others, that is to leave from an address that is not ours: in IPv6; in IPv4; as a socket does.
+GONE = (errno.EINVAL, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
 
 BUFFER = 4 << 20  # bytes a direction: dozens of full trains may wait while a worker is replaced
 RECEIVE_TIMEOUT = 1  # seconds that an idle inbound worker waits before it comes round its loop
 
 
-def open_socket(bind: str | None, port: int, *, fragment: bool = True) -> socket.socket:
+class NotThereError(StartError):
+    """What the socket is to be bound to is not there, or not yet."""
+
+
+def open_socket(
+    bind: str | None, port: int, *, fragment: bool = True, mark: int | None = None, device: str | None = None
+) -> socket.socket:
     """Bind the UDP socket; `bind` None is any address, IPv4 and IPv6. The caller closes it.
 
     `fragment`: what is longer than the path goes in IP fragments; else it does not go at all (EMSGSIZE), or is lost.
-    Raises UsageError when `bind` is no address, NoPermissionError, StartError when it cannot be had.
+    `mark` and `device` are those of `restrict`. Raises UsageError when `bind` is no address, NotThereError when the
+    address or a device is not there, NoPermissionError, StartError when it cannot be had.
     """
-    family, host = socket.AF_INET6, "::"
-    if bind is not None:
-        try:
-            address = ipaddress.ip_address(bind.strip("[]").split("%", 1)[0])
-        except ValueError:
-            raise UsageError(f"--bind {bind}: not an IPv4 or IPv6 address of this host") from None
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        host = bind.strip("[]")
+    address, zone = parse_bind(bind, device)
+    family = socket.AF_INET if isinstance(address, ipaddress.IPv4Address) else socket.AF_INET6
     try:
-        sock = _bound(family, host, port, any_family=bind is None)
+        try:
+            sock = _bound(family, str(address or "::"), zone, port, bind, mark, device)
+        except OSError as error:
+            if bind is not None or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+            sock = _bound(socket.AF_INET, "0.0.0.0", "", port, bind, mark, device)  # noqa: S104  (a host without IPv6)
     except OSError as error:
-        if bind is not None or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise _explained(error, bind, port) from error
-        try:  # a host without IPv6
-            sock = _bound(socket.AF_INET, "0.0.0.0", port, any_family=False)  # noqa: S104  (a tunnel's purpose)
-        except OSError as second:
-            raise _explained(second, bind, port) from second
-    _tune(sock, fragment=fragment)
+        raise _explained(error, bind, port) from error
+    tune(sock, fragment=fragment)
     return sock
+
+
+def parse_bind(bind: str | None, device: str | None) -> tuple[endpoint.Address | None, str]:
+    """Read --bind, as it can be right together with --device: an address (None: any, of both versions), and its zone.
+
+    Raises UsageError.
+    """
+    if bind is None:
+        return None, ""
+    text, percent, zone = bind.strip("[]").partition("%")
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"--bind {bind}: not an IPv4 or IPv6 address of this host") from None
+    if address.is_multicast or str(address) == "255.255.255.255":
+        raise UsageError(f"--bind {bind}: no host has a multicast or broadcast address")
+    if address.version == 4 or not address.is_link_local:
+        if percent:
+            raise UsageError(f"--bind {bind}: only a link-local address has a zone: leave %{zone} out")
+    elif not zone and not device:
+        raise UsageError(f"--bind {bind}: a link-local address needs its network device, as in --bind {text}%eth0")
+    elif zone and device not in (None, zone):
+        raise UsageError(f"--bind {bind} and --device {device} name two network devices")
+    return address, zone
+
+
+def device_index(name: str) -> int:
+    """The index of a network device by its name, or by that number. Raises OSError: ENODEV."""
+    try:
+        return socket.if_nametoindex(name)
+    except (OSError, ValueError):  # without an errno
+        number = whole_number(name, 2**31 - 1)
+        if number:
+            return number
+    raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+
+def bound_device(sock: socket.socket) -> str:
+    """The name, now, of the network device that a socket is bound to; empty: none. Raises OSError: it is gone."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, IFNAMSIZ).rstrip(b"\0").decode(errors="replace")
+
+
+def mark_of(sock: socket.socket) -> int:
+    """The mark of a socket; 0: none."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0xFFFFFFFF  # Python takes it for signed
 
 
 def restrict(sock: socket.socket, mark: int | None, device: str | None) -> None:
@@ -63,18 +121,22 @@ def restrict(sock: socket.socket, mark: int | None, device: str | None) -> None:
     Raises OSError: ENODEV where there is no such device, EPERM without CAP_NET_ADMIN.
     """
     if mark is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("@I", mark))
     if device is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
 
 
 def tell_local(sock: socket.socket) -> None:
-    """Have the kernel tell to which of our addresses a datagram came, where there may be several."""
+    """Have the kernel tell to which of our addresses a datagram came, where there may be several.
+
+    An IPv6 socket hears it of IPv4, too, as a mapped address. Where the kernel cannot tell, it chooses, as ever.
+    """
     if endpoint.from_sockaddr(sock.getsockname()).address.is_unspecified:
-        if sock.family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        with contextlib.suppress(OSError):
+            if sock.family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
 
 
 def send(sock: socket.socket, data: bytes, to: Endpoint) -> None:
@@ -87,7 +149,7 @@ def send(sock: socket.socket, data: bytes, to: Endpoint) -> None:
     try:
         sock.sendmsg([data], [from_address(local)] if any(local) else [], socket.MSG_DONTWAIT, name)
     except OSError as error:
-        if error.errno != errno.EINVAL or not any(local):
+        if error.errno not in GONE or not any(local):
             raise
         sock.sendto(data, socket.MSG_DONTWAIT, name)
 
@@ -114,20 +176,48 @@ def version(sock: socket.socket, remote: Endpoint | None) -> int:
     return remote.address.version if remote else 4 if sock.family == socket.AF_INET else 6
 
 
-def _bound(family: int, host: str, port: int, *, any_family: bool) -> socket.socket:
+def _bound(
+    family: int, host: str, zone: str, port: int, bind: str | None, mark: int | None, device: str | None
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
+        _restrict(sock, mark, device)
+        name: endpoint.SockAddr = (host, port)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not any_family)
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
-        sock.bind(found[0][4])
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind is not None)
+            name = (host, port, 0, _scope(bind, zone))
+        sock.bind(name)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _tune(sock: socket.socket, *, fragment: bool) -> None:
+def _restrict(sock: socket.socket, mark: int | None, device: str | None) -> None:
+    """Do as `restrict`, and explain what goes wrong. Raises NotThereError, NoPermissionError, StartError."""
+    for option, value, capability in (("mark", mark, "CAP_NET_ADMIN"), ("device", device, "CAP_NET_RAW")):
+        try:
+            restrict(sock, mark if option == "mark" else None, device if option == "device" else None)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                raise NotThereError(f"--{option} {value}: there is no such network device") from error
+            if error.errno == errno.EPERM:
+                raise NoPermissionError(
+                    f"no permission for --{option} {value}: run as root, or with {capability}"
+                ) from error
+            raise StartError(f"--{option} {value} cannot be set: {error.strerror}") from error
+
+
+def _scope(bind: str | None, zone: str) -> int:
+    """The index of the network device that is the zone. Raises NotThereError."""
+    try:
+        return device_index(zone) if zone else 0
+    except OSError as error:
+        raise NotThereError(f"--bind {bind}: there is no network device {zone}") from error
+
+
+def tune(sock: socket.socket, *, fragment: bool) -> None:
+    """Set buffers and timeout, and what becomes of datagrams that are longer than the path."""
     for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
@@ -154,8 +244,22 @@ def _explained(error: OSError, bind: str | None, port: int) -> StartError | Usag
     if error.errno in (errno.EACCES, errno.EPERM):
         return NoPermissionError(f"no permission to use UDP {where}: run as root, or choose a --port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:
-        return StartError(f"--bind {bind}: this host has no such address")
+        return NotThereError(f"--bind {bind}: {_why_not(bind)}")
+    if error.errno == errno.ENODEV:  # the zone
+        return NotThereError(f"--bind {bind}: there is no such network device")
     return StartError(f"cannot use UDP {where}: {error.strerror}")
+
+
+def _why_not(bind: str | None) -> str:
+    """Why an address cannot be bound: it may be there, and of no use (/proc/net/if_inet6)."""
+    text, _, zone = str(bind).strip("[]").partition("%")
+    with contextlib.suppress(OSError, ValueError):
+        index, wanted = _scope(bind, zone), ipaddress.ip_address(text).packed.hex()
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            found, number, _, _, flags, _ = line.split()
+            if found == wanted and index in (0, int(number, 16)) and int(flags, 16) & IFA_F_DADFAILED:
+                return "another host on the network has it, too (duplicate address detection)"
+    return "this host has no such address, or it is tentative"
 
 
 def enable_gro(sock: socket.socket) -> bool:

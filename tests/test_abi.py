@@ -24,6 +24,14 @@ BUFFERS = {
 }
 
 
+# The same of SO_ATTACH_FILTER.
+FILTER = {
+    "26": "x86_64 i686 aarch64 armv7l riscv64 s390x loongarch64 m68k ia64 sh4 xtensa ppc ppc64 ppc64le mips mips64"
+    " sparc sparc64 alpha",
+    "16410": "parisc parisc64",
+}
+
+
 def by_machine(table: dict[str, str]) -> list[tuple[str, list[int]]]:
     """Every machine, and the numbers in its line."""
     facts = [(machines, [int(number, 0) for number in numbers.split()]) for numbers, machines in table.items()]
@@ -42,6 +50,11 @@ def test_ioctls_have_the_numbers_of_the_machine(machine: str, numbers: list[int]
 @pytest.mark.parametrize(("machine", "numbers"), by_machine(BUFFERS))
 def test_socket_options_have_the_numbers_of_the_machine(machine: str, numbers: list[int]) -> None:
     assert list(abi.force_options(machine)) == numbers
+
+
+@pytest.mark.parametrize(("machine", "numbers"), by_machine(FILTER))
+def test_a_filter_has_the_number_of_the_machine(machine: str, numbers: list[int]) -> None:
+    assert [abi.attach_filter_option(machine)] == numbers
 
 
 def test_this_machine_is_one_of_those() -> None:

@@ -74,6 +74,7 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
     options = tunnel_parser("tap2tap").parse_args(argv)
     assert (options.iface, options.key, options.remote) == ("tap0", "/etc/tap2tap/tap0.key", ["far-end"])
     assert options.uid == options.gid == "tap2tap"
+    assert unit["Service"]["ExecReload"] == "kill -HUP $MAINPID"
     assert (unit["Service"]["StateDirectory"], unit["Service"]["StateDirectoryMode"]) == ("tap2tap", "0700")
 
 
@@ -87,7 +88,8 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
         (["--port", "0"], "--port 0: a port is a number from 1 to 65535"),
         (["--port", "65536"], "--port 65536: a port is a number from 1 to 65535"),
         (["--port", "many"], "--port: 'many' is no whole number"),
-        (["--port=-1"], "--port: '-1' is no whole number"),
+        (["--port=-1"], "--port -1: a port is a number from 1 to 65535"),
+        (["--port=--1"], "--port: '--1' is no whole number"),
         (["--mtu", "67"], "--mtu 67: the mtu is a number from 68 to"),
         (["--mtu", "65486"], "--mtu 65486: the mtu is a number from 68 to 65485"),
         (["--mtu", "1e3"], "--mtu: '1e3' is no whole number"),
@@ -95,6 +97,7 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
         (["--mac", "nonsense"], "--mac nonsense: six pairs of hexadecimal digits"),
         (["--mac", "01:00:5e:00:00:01"], "--mac 01:00:5e:00:00:01: no device may have this address"),
         (["--keepalive", "3601"], "--keepalive 3601: seconds from 1 to 3600, or 0 for none"),
+        (["--keepalive", "-1"], "--keepalive -1: seconds from 1 to 3600, or 0 for none"),
         (["--keepalive", "often"], "--keepalive: 'often' is no whole number"),
         (["--up", "/no/such/program"], "--up /no/such/program: no such program, or not executable"),
         (["--down", "/etc/passwd"], "--down /etc/passwd: no such program, or not executable"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap import config
-from tap2tap.config import Config, parse_cpus, parse_mac
+from tap2tap.config import Config, parse_cpus, parse_mac, parse_mark
 from tap2tap.errors import UsageError
 
 REMOTE = ("peer.example", 1234)
@@ -57,6 +57,10 @@ def test_keepalives_go_out_as_told() -> None:
         Config(keepalive=0),
         Config(keepalive=3600),
         Config(interface="a"),
+        Config(device="a"),
+        Config(device="fifteen-letters"),
+        Config(bind="fe80::1%fifteen-letters", device="fifteen-letters"),
+        Config(bind="fe80::1", device="eth0"),
         Config(interface="fifteen-letters"),
         Config(up="true", down="true"),
         Config(up="/bin/sh"),
@@ -76,6 +80,14 @@ def test_the_edges_of_what_is_allowed_are_allowed(good: Config) -> None:
         (Config(mtu=65486), "--mtu 65486: .* 68 to 65485"),
         (Config(keepalive=3601), "--keepalive 3601: .* 1 to 3600"),
         (Config(keepalive=-1), "--keepalive -1: .* 1 to 3600"),
+        (Config(device=""), "no interface name"),
+        (Config(device="a/b"), "no interface name"),
+        (Config(device="sixteen-letters!"), "16 bytes long: .* at most 15"),
+        (Config(bind="fe80::1%a b"), "no interface name"),
+        (Config(bind="fe80::1%sixteen-letters!"), "16 bytes long: .* at most 15"),
+        (Config(bind="fe80::1"), "needs its network device, as in --bind fe80::1%eth0"),
+        (Config(bind="fe80::1%eth0", device="eth1"), "--bind fe80::1%eth0 and --device eth1 name two network devices"),
+        (Config(bind="ff02::1"), "--bind ff02::1: no host has a multicast or broadcast address"),
         (Config(interface=""), "no interface name"),
         (Config(interface="."), "no interface name"),
         (Config(interface=".."), "no interface name"),
@@ -118,6 +130,19 @@ def test_cpus_are_read_as_outbound_comma_inbound(out: int, into: int) -> None:
 def test_other_words_for_cpus_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="--cpus 1,2"):
         parse_cpus(text)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_mark_is_read_as_decimal_or_hexadecimal(mark: int) -> None:
+    assert parse_mark(str(mark)) == parse_mark(hex(mark)) == parse_mark(hex(mark).upper()) == mark
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "4294967296", "0x", "0x100000000", "ca6c", "1/2", " 1", "1_0", "\N{SUPERSCRIPT TWO}"]
+)
+def test_other_words_for_a_mark_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="from 0 to 4294967295, as in --mark 51820 or --mark 0xca6c"):
+        parse_mark(text)
 
 
 @given(st.binary(min_size=6, max_size=6))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap.endpoint import Endpoint, from_sockaddr, load, resolve, split_host_port, store
-from tap2tap.errors import NoPermissionError, StartError, Tap2tapError, UsageError
-from tap2tap.udp_socket import open_socket, reaches
+from tap2tap.config import Config
+from tap2tap.endpoint import Endpoint, from_sockaddr, literal, load, resolve, split_host_port, store
+from tap2tap.errors import StartError, UsageError
 
 ports = st.integers(1, 65535)
 ipv4 = st.ip_addresses(v=4)
@@ -69,6 +69,47 @@ def test_broken_brackets_are_refused(text: str) -> None:
         split_host_port(text, 1234)
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("0.0.0.0", "no host"),
+        ("::", "no host"),
+        ("::ffff:0.0.0.0", "no host"),
+        ("224.0.0.1", "no host"),
+        ("ff02::1%eth0", "no host"),
+        ("255.255.255.255", "no host"),
+        ("fe80::1", "needs its interface, as in --remote fe80::1%eth0$"),
+        ("2001:db8::1%eth0", "only a link-local address"),
+        ("::ffff:192.0.2.1%eth0", "only a link-local address"),
+    ],
+)
+def test_what_no_host_has_is_no_remote(text: str, wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong):
+        literal(text, 1)
+    with pytest.raises(UsageError, match=wrong):
+        Config(remotes=((text, 1),)).check()
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "zone"),
+    [
+        ("fe80::1%eth0", "fe80::1", "eth0"),
+        ("fe80::1%2", "fe80::1", "2"),
+        ("::ffff:192.0.2.1", "192.0.2.1", ""),
+        ("169.254.1.1", "169.254.1.1", ""),
+        ("2001:db8::1", "2001:db8::1", ""),
+    ],
+)
+def test_an_address_may_have_a_zone(text: str, address: str, zone: str) -> None:
+    assert literal(text, 7) == (Endpoint(ipaddress.ip_address(address), 7), zone)
+
+
+@given(names)
+def test_a_name_is_no_address(name: str) -> None:
+    found = literal(name, 1) if name != "0.0.0.0" else None
+    assert found is None or str(found[0].address) == name
+
+
 @given(endpoints, st.integers(0, 2))
 def test_what_is_stored_is_loaded(endpoint: Endpoint, at: int) -> None:
     block = slots()
@@ -118,41 +159,6 @@ def test_a_link_local_address_keeps_its_interface() -> None:
     assert endpoint.sockaddr(socket.AF_INET6) == ("fe80::1%lo", 9, 0, index)
 
 
-@pytest.mark.parametrize(("bind", "address"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("[::1]", "::1")])
-def test_socket_addresses_are_spelt_as_the_kernel_gives_them(bind: str, address: str) -> None:
-    with open_socket(bind, 0) as one, open_socket(None, 0) as other:
-        other.sendto(b"x", Endpoint(ipaddress.ip_address(address), one.getsockname()[1]).sockaddr(other.family))
-        _, source = one.recvfrom(9)
-        assert from_sockaddr(source).sockaddr(one.family) == source
-        assert from_sockaddr(source).address == ipaddress.ip_address(address)
-
-
-def test_one_socket_serves_ipv4_and_ipv6() -> None:
-    with open_socket(None, 0) as sock:
-        port = sock.getsockname()[1]
-        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-            with socket.socket(family, socket.SOCK_DGRAM) as caller:
-                caller.connect((host, port))
-                caller.send(b"x")
-                assert from_sockaddr(sock.recvfrom(9)[1]) == from_sockaddr(caller.getsockname())
-
-
-@pytest.mark.parametrize(
-    ("bind", "remote", "expected"),
-    [
-        (None, "127.0.0.1", True),
-        (None, "::1", True),
-        ("127.0.0.1", "127.0.0.1", True),
-        ("127.0.0.1", "::1", False),
-        ("::1", "127.0.0.1", False),
-        ("::1", "::1", True),
-    ],
-)
-def test_a_bound_socket_reaches_its_own_family(bind: str | None, remote: str, *, expected: bool) -> None:
-    with open_socket(bind, 0) as sock:
-        assert reaches(sock, Endpoint(ipaddress.ip_address(remote), 9)) == expected
-
-
 def test_names_and_addresses_resolve() -> None:
     assert resolve("192.0.2.1", 9) == [Endpoint(ipaddress.ip_address("192.0.2.1"), 9)]
     assert resolve("2001:db8::1", 9) == [Endpoint(ipaddress.ip_address("2001:db8::1"), 9)]
@@ -163,25 +169,3 @@ def test_names_and_addresses_resolve() -> None:
 def test_what_is_no_name_does_not_resolve(host: str) -> None:
     with pytest.raises(StartError, match="cannot resolve the remote"):
         resolve(host, 9)
-
-
-@pytest.mark.parametrize(
-    ("bind", "kind", "words"),
-    [
-        ("nonsense", UsageError, "not an IPv4 or IPv6 address"),
-        ("", UsageError, "not an IPv4 or IPv6 address"),
-        ("::1%no-such-device", StartError, "cannot use UDP ::1%no-such-device port 0"),
-        ("192.0.2.1", StartError, "this host has no such address"),
-    ],
-)
-def test_what_cannot_be_bound_is_a_mistake(bind: str, kind: type[Tap2tapError], words: str) -> None:
-    with pytest.raises(kind, match=words):
-        open_socket(bind, 0)
-
-
-def test_a_port_in_use_is_told() -> None:
-    with open_socket("127.0.0.1", 0) as sock:
-        port = sock.getsockname()[1]
-        with pytest.raises(StartError, match=f"UDP 127.0.0.1 port {port} is in use: .*--port") as caught:
-            open_socket("127.0.0.1", port)
-        assert not isinstance(caught.value, NoPermissionError)

@@ -62,10 +62,40 @@ def test_no_byte_of_it_may_differ(at: int, difference: int) -> None:
     assert peer_record.unpack(bytes(packed), NOW) is None
 
 
-@pytest.mark.parametrize(("magic", "version"), [(b"T2TPEER\0", 2), (b"T2TPEER\1", 1)])
-def test_another_version_is_nobody_though_its_check_is_right(magic: bytes, version: int) -> None:
-    packed = struct.pack(">8sIQ24s", magic, version, int(NOW), endpoint.pack(HERE))
-    assert peer_record.unpack(packed + struct.pack(">I", zlib.crc32(packed)), NOW) is None
+def checked(layout: str, magic: bytes, version: int, where: bytes) -> bytes:
+    """A record whose check is right."""
+    packed = struct.pack(layout, magic, version, int(NOW), where)
+    return packed + struct.pack(">I", zlib.crc32(packed))
+
+
+@pytest.mark.parametrize(
+    ("layout", "magic", "version", "sound"),
+    [
+        (">8sIQ40s", b"T2TPEER\0", 2, True),
+        (">8sIQ40s", b"T2TPEER\0", 1, False),
+        (">8sIQ40s", b"T2TPEER\1", 2, False),
+        (">8sIQ24s", b"T2TPEER\0", 1, False),  # as it was before our own address belonged to it
+    ],
+)
+def test_another_version_is_nobody_though_its_check_is_right(
+    layout: str, magic: bytes, version: int, sound: bool
+) -> None:
+    packed = checked(layout, magic, version, endpoint.pack(HERE))
+    assert peer_record.unpack(packed, NOW) == (HERE if sound else None)
+
+
+@pytest.mark.parametrize(
+    ("address", "local", "sound"),
+    [
+        ("192.0.2.1", "192.0.2.7", True),
+        ("2001:db8::1", "2001:db8::7", True),
+        ("192.0.2.1", "2001:db8::7", False),
+        ("2001:db8::1", "192.0.2.7", False),
+    ],
+)
+def test_our_own_address_is_part_of_it_and_of_the_same_kind(address: str, local: str, sound: bool) -> None:
+    peer = Endpoint(ipaddress.ip_address(address), 1234, local=ipaddress.ip_address(local))
+    assert peer_record.unpack(peer_record.pack(peer, NOW), NOW) == (peer if sound else None)
 
 
 def test_a_file_says_what_was_written_last(tmp_path: Path) -> None:

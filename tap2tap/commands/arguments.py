@@ -22,10 +22,10 @@ class Parser(argparse.ArgumentParser):
 
 def number(text: str) -> int:
     """Read a whole number, for `type=` of an option."""
-    found = whole_number(text, 10**11 - 1)
+    found = whole_number(text.removeprefix("-"), 10**11 - 1)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return found
+    return -found if text.startswith("-") else found  # whoever checks the range tells it
 
 
 def seconds(text: str) -> float:

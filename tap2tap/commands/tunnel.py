@@ -71,9 +71,24 @@ def tunnel_parser(prog: str) -> Parser:
         metavar="FILE",
         help="encrypt and authenticate, with this end's key file (tap2tap genkey makes one); without it nothing is",
     )
-    add("--bind", metavar="ADDR", help="local address (default: any, IPv4 and IPv6)")
-    add("--device", metavar="NAME", help="network device, or VRF, that datagrams go through (default: as routes say)")
-    add("--mark", metavar="N", type=number, help="mark of datagrams, for rules of routes and firewalls (SO_MARK)")
+    add(
+        "--bind",
+        metavar="ADDR",
+        help="local address, a link-local one with its network device as in fe80::1%%eth0; waited for while it is not"
+        " there (default: any, IPv4 and IPv6)",
+    )
+    add(
+        "--device",
+        metavar="NAME",
+        help="network device, or VRF, that datagrams must come and go by; waited for while it is not there (default: as"
+        " routes say)",
+    )
+    add(
+        "--mark",
+        metavar="N",
+        help="mark of datagrams, decimal or 0x..., by which 'ip rule add fwmark N' and firewalls know them: for those"
+        " whose default route leads into the tunnel",
+    )
     add(
         "--mtu",
         metavar="N",
@@ -142,7 +157,7 @@ def read_config(options: argparse.Namespace) -> config.Config:
         remotes=tuple(endpoint.split_host_port(each, config.PORT) for each in options.remote),
         bind=options.bind,
         port=options.port,
-        mark=options.mark,
+        mark=config.parse_mark(options.mark) if options.mark is not None else None,
         device=options.device,
         mtu=options.mtu,
         mac=config.parse_mac(options.mac) if options.mac is not None else None,

@@ -8,10 +8,9 @@ import gc
 import hashlib
 import ipaddress
 import os
-import select
 import signal
 import socket
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from tap2tap import clock, log
 from tap2tap.counters import Count, Role
@@ -21,7 +20,8 @@ from tap2tap.keyfile import read_key_file
 from tap2tap.keys import CableKeys, parse_keys, public_key
 from tap2tap.link import messages
 from tap2tap.link.driver import Driver
-from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Channel, Goodbye, Ready, Remotes
+from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Channel, Goodbye, Ready, Remotes, Socket
+from tap2tap.link.poll import Poll
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure.actions import Send
 from tap2tap.protocols.secure.link import Link
@@ -64,7 +64,8 @@ def live(channel: socket.socket, key_file: int, name: str, memory: Memory) -> in
         messages.send(channel, BadKeyFile(str(error)))
         return CANNOT_START
     messages.send(channel, Ready(life.identity))
-    return life.run()
+    with closing(Poll()) as poll:
+        return life.run(poll)
 
 
 class _Life:
@@ -82,21 +83,20 @@ class _Life:
         """What stands for the public key of this end: BLAKE2s of it (RFC 7693)."""
         return hashlib.blake2s(self._keys.public, digest_size=messages.IDENTITY).digest()
 
-    def run(self) -> int:
+    def run(self, poll: Poll) -> int:
         """Serve until the supervisor is gone, or says goodbye; return the exit code."""
-        beats, tick = self._memory.link, 0.0
+        beats, tick, wake_ups = self._memory.link, 0.0, clock.WakeUps()
         while True:
             beats[Count.BEAT] += 1
+            if (slept := wake_ups.slept()) and self._driver:
+                self._driver.woke_up(slept)
             now = clock.now()
             if self._driver and now >= min(tick, self._driver.deadline()):
                 tick = now + BEAT
                 self._driver.tick()
             waiting = self._driver.waiting if self._driver else {}
-            poll = select.poll()
-            for fd in (self._channel.fileno(), *waiting):
-                poll.register(fd, select.POLLIN)
             due = min(now + BEAT, self._driver.deadline()) if self._driver else now + BEAT
-            ready = [fd for fd, _ in poll.poll(max(0.0, due - clock.now()) * 1000 + 1)]
+            ready = poll.wait((self._channel.fileno(), *waiting), max(0.0, due - clock.now()))
             if self._channel.fileno() in ready and not self._hear():
                 return OK
             for fd, read in waiting.items():
@@ -127,6 +127,11 @@ class _Life:
                 for role, channel in self._channels.items():
                     self._driver.connect(role, channel)
                 self._driver.start()
+            case Socket(fd):
+                if self._driver:
+                    self._driver.use_socket(fd)
+                else:
+                    os.close(fd)
             case Remotes(endpoints) if self._driver:
                 self._driver.move(endpoints)
             case Call() if self._driver:

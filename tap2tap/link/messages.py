@@ -38,6 +38,12 @@ class Channel(NamedTuple):
     fd: int
 
 
+class Socket(NamedTuple):
+    """To the link process: the UDP socket is another one now (the receiver's to close), bound elsewhere."""
+
+    fd: int
+
+
 class Remotes(NamedTuple):
     """To the link process: the configured remotes have these addresses now, the best first."""
 
@@ -89,7 +95,7 @@ class PathMtu(NamedTuple):
 
 
 PeerEvent: TypeAlias = PeerUp | PeerDown | PeerMoved | PathMtu
-ToLink: TypeAlias = Cable | Channel | Remotes | Call | Goodbye
+ToLink: TypeAlias = Cable | Channel | Socket | Remotes | Call | Goodbye
 ToSupervisor: TypeAlias = Ready | BadKeyFile | PeerEvent
 
 _LETTERS: dict[bytes, type[PeerEvent]] = {
@@ -120,6 +126,8 @@ def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
         case Channel(role, fd):
             fds = [fd]
             packed = next(letter for letter, each in _ROLES.items() if each is role)
+        case Socket(fd):
+            fds, packed = [fd], b"S"
         case Remotes(endpoints):
             packed = b"A" + b"".join(map(endpoint.pack, endpoints))
         case Call():
@@ -166,6 +174,8 @@ def _parse(packed: bytes, fds: list[int]) -> ToLink | ToSupervisor:
         return Cable(fds[0], fds[1], record, keepalive, mtu, bool(client), _endpoints(rest[_CABLE.size :]))
     if letter in _ROLES and not rest and len(fds) == 1:
         return Channel(_ROLES[letter], *fds)
+    if letter == b"S" and not rest and len(fds) == 1:
+        return Socket(*fds)
     if fds:
         raise ValueError
     if letter in _LETTERS:

@@ -32,9 +32,11 @@ class PeerPath:
     def turn(self, peer: Endpoint, limit: int | None) -> None:
         """Have everything sent to `peer`, `limit` bytes at the most; None: no limit.
 
-        A limit holds before the endpoint does, and the end of one after it: what is sent meanwhile is limited.
+        A limit holds before the endpoint does, and the end of one after it: what is sent meanwhile is limited. Another
+        address of ours is no other path.
         """
-        if peer != self.endpoint:
+        known = self.endpoint
+        if known is None or peer.from_anywhere != known.from_anywhere:
             self._inherited = False
         if limit is not None:
             self._outbound[Private.LIMIT] = self._outbound[Private.SEALED] + limit

@@ -3,6 +3,8 @@
     main          a tunnel from its options to its end
     loop          what it does meanwhile
     cable         the tap, the socket and the memory that the children are lent
+    tap_setup     setting up the tap; `tap_keeper` is the process that leaves an existing one as it was found
+    tap_users     the other programs that hold a tap
     signals       the signals that end it
 
     child         a worker or the link process through all its lives, which `restart` has the rules for

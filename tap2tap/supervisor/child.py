@@ -57,8 +57,21 @@ class Child:
         code = self._life.poll() if self._life else None
         if code is not None:
             self._bury(code)
-        if self.restart_at is None or clock.now() < self.restart_at:
-            return
+        if self.restart_at is not None and clock.now() >= self.restart_at:
+            self._start_again()
+
+    def renew(self) -> None:
+        """Begin its next life at once, as what it was lent is another one now: no death, and no restart to be counted.
+
+        One that has none just now gets what there is when it is time. Raises StartError when no successor could do
+        better.
+        """
+        if self._life:
+            self.end()
+            self._start_again()
+
+    def _start_again(self) -> None:
+        """Begin another life, or plan it where there is no room for it."""
         try:
             self._start()
         except OSError as error:

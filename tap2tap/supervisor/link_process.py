@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 
-from tap2tap import log
+from tap2tap import log, peer_record
 from tap2tap.config import Config
 from tap2tap.counters import Link, Role, Slot
 from tap2tap.endpoint import Endpoint
@@ -113,9 +113,18 @@ class LinkProcess:
             self._cable = self._cable._replace(remotes=some)
             self._tell(messages.Remotes(some))
 
+    def last_peer(self) -> Endpoint | None:
+        """Where the peer was in an earlier life of a server, which calls it there."""
+        return None if self._record is None else peer_record.read(self._record)
+
     def call(self) -> None:
         """Have it call the peer now."""
         self._tell(messages.Call())
+
+    def renew_socket(self) -> None:
+        """The descriptor of the UDP socket is another socket now: have it used."""
+        if self._cable:
+            self._tell(messages.Socket(self._cable.sock))
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:

@@ -34,12 +34,19 @@ class Part(Protocol):
 
 
 class Watch:
-    """Watches over the children, and over the parts, until a signal comes."""
+    """Watches over the children, and over the parts, until a signal comes; SIGHUP has `on_hang_up` called instead."""
 
-    def __init__(self, children: Sequence[Child], stop: Signals, parts: Sequence[Part]) -> None:
+    def __init__(
+        self,
+        children: Sequence[Child],
+        stop: Signals,
+        parts: Sequence[Part],
+        on_hang_up: Sequence[Callable[[], None]],
+    ) -> None:
         self._children = children
         self._stop = stop
         self._parts = parts
+        self._on_hang_up = on_hang_up
         # Not poll(2): a limit of open files that is lowered while we run makes it fail, though they are open already.
         self._epoll = select.epoll()
         self._waited: list[int] = []
@@ -73,6 +80,9 @@ class Watch:
         if number := self._stop.stop():
             log.info("stopping", signal=number.name)
             return True
+        if self._stop.hang_up():
+            for call in self._on_hang_up:
+                call()
         for fd in ready:
             waiting.get(fd, lambda: None)()
         return False

@@ -3,24 +3,29 @@
 import contextlib
 import gc
 import os
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from tap2tap import device, endpoint, log, memory, privileges, udp_socket
+from tap2tap import device, endpoint, log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.counters import INTERPRETED, DataPlane, Slot, State
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import FAILURE, OK, NoPermissionError, StartError
+from tap2tap.supervisor import state
+from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.bridges import Bridges
-from tap2tap.supervisor.cable import describe, make_cable, set_up
+from tap2tap.supervisor.cable import describe, make_cable
+from tap2tap.supervisor.candidates import Candidates, make_candidates
+from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.hooks import Hooks
 from tap2tap.supervisor.link_process import LinkProcess, make_link_process
 from tap2tap.supervisor.loop import Part, Watch
 from tap2tap.supervisor.publisher import Publisher, published
 from tap2tap.supervisor.remotes import Remotes
-from tap2tap.supervisor.resolver import Lookups, Resolver
 from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Interrupted, Signals
+from tap2tap.supervisor.tap_users import Queues
+from tap2tap.supervisor.ways import Ways
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
 from tap2tap.workers.worker import Cable, data_plane
@@ -36,22 +41,24 @@ def run(config: Config) -> int:
     privileges.occupy_standard_descriptors()
     log.setup("tap2tap supervisor")
     privileges.name_process("tap2tap:super")
-    # Whoever starts it by nohup(1) does not want a hang-up to end it.
-    stop = Signals([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [])
+    stop = Signals()
     become = identity(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(Interrupted))  # a stop signal came before it was up
         hooks = stack.enter_context(contextlib.closing(Hooks(config.programs)))
         hooks.start()
         log.unblock()  # not before: programs have standard error as it was
-        lookups = stack.enter_context(make_lookups(config, become))
+        candidates = stack.enter_context(make_candidates(config, become))
         shared = memory.create()  # not before: neither of the two above is to have it
         link = stack.enter_context(make_link_process(config, shared, become))
         if link:
             link.start(stop)  # it reads the key file before there is anything to see of the tunnel
-        cable = stack.enter_context(make_cable(config, shared, find_remotes(config, lookups, stop)))
+        candidates.await_first(stop)
+        binding = stack.enter_context(contextlib.closing(Binding(config)))
+        own = link.identity if link else b""
+        cable = stack.enter_context(make_cable(config, shared, candidates, binding, own, stop))
         publisher = stack.enter_context(published(shared, become[0]))
-        return carry(cable, config, become, link, hooks, lookups, publisher, stop)
+        return carry(cable, config, become, link, hooks, candidates, binding, publisher, stop)
     return OK
 
 
@@ -61,18 +68,16 @@ def carry(
     become: Identity,
     link: LinkProcess | None,
     hooks: Hooks,
-    lookups: Lookups | None,
+    candidates: Candidates,
+    binding: Binding,
     publisher: Publisher,
     stop: Signals,
 ) -> int:
-    """Set the cable up, give up all privileges, and keep the children running until a signal comes.
+    """Give up all privileges, and keep the children running until a signal comes.
 
     Returns the exit code. Raises StartError, Interrupted when the signal comes before the cable is up.
     """
     hooks.introduce(cable.name)
-    if link:  # the cable is not plugged in, not even for a moment, before the peer is there
-        device.set_carrier(cable.tap, on=False)
-    set_up(cable, config, link.identity if link else b"", stop)
     facts = describe(cable)
     hooks.run("up", cable.name, facts, stop)
     if not link:
@@ -90,16 +95,19 @@ def carry(
             worker.start()
         cable.memory.slots[Slot.STATE] = State.UP
         publisher.look()
-        announce(cable)
+        announce(cable, link.last_peer() if link else None)
+        remotes = Remotes(cable, candidates, link)
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
-            remote = endpoint.load(cable.memory.slots, Slot.PEER)
-            link.lend(cable, [remote] if remote else [])
-        parts: list[Part] = [hooks, publisher, Bridges(cable.tap, parts=link is not None)]
+            link.lend(cable, remotes.known)
+        binding.on_renewed = lambda: use_socket(cable, binding, workers, link, remotes, facts)
+        parts: list[Part] = [hooks, publisher, binding, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
-        if resolver := make_resolver(cable, lookups):
-            parts.append(Remotes(cable.memory, resolver, link))
-        Watch([*workers, *([link.child] if link else [])], stop, parts).run()
+        parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
+        if device.is_multi_queue(cable.tap):
+            parts.append(Queues(cable.tap))
+        on_hang_up: list[Callable[[], None]] = [partial(state.tell, cable.memory), remotes.hang_up, remotes.wake]
+        Watch([*workers, *([link.child] if link else [])], stop, parts, on_hang_up).run()
     finally:
         cable.memory.slots[Slot.STATE] = State.STOPPING
         publisher.look()
@@ -123,44 +131,39 @@ def identity(config: Config) -> Identity:
     return os.geteuid(), os.getegid()
 
 
-@contextlib.contextmanager
-def make_lookups(config: Config, become: Identity) -> Iterator[Lookups | None]:
-    """Make what looks the remote's name up, where it is a name, and see to its end. Raises StartError."""
-    if not config.remotes or endpoint.is_address(config.remotes[0][0]):
-        yield None
-        return
-    with contextlib.closing(Lookups(*config.remotes[0], become)) as lookups:
-        yield lookups
-
-
-def find_remotes(config: Config, lookups: Lookups | None, stop: Signals) -> list[Endpoint]:
-    """Where the remote may be, the best first; empty in server mode. Raises StartError, Interrupted."""
-    if lookups:
-        return lookups.first(stop)
-    return endpoint.resolve(*config.remotes[0]) if config.remotes else []
-
-
-def make_resolver(cable: Cable, lookups: Lookups | None) -> Resolver | None:
-    """Make what looks the remote's name up again, where it is a name."""
-    remote = endpoint.load(cable.memory.slots, Slot.PEER)
-    if lookups is None or remote is None:
-        return None
-    return Resolver(lookups, remote, lambda remote: udp_socket.reaches(cable.sock, remote))
-
-
-def announce(cable: Cable) -> None:
-    """Say that the tunnel is up."""
+def announce(cable: Cable, last: Endpoint | None) -> None:
+    """Say that the tunnel is up; `last` is where a server's peer was before a restart."""
     gc.freeze()
     remote = endpoint.load(cable.memory.slots, Slot.PEER)
-    if not cable.client:
+    if last:
+        log.info("calling the peer where it was last", endpoint=last)
+    elif not cable.client:
         log.info("waiting for the first peer to call")
     log.info(
         "tunnel is up",
         interface=cable.name,
         mtu=cable.mtu,
         local=endpoint.load(cable.memory.slots, Slot.LOCAL),
-        remote=remote or "any",
+        remote=remote or ("not known yet" if cable.client else "any"),
     )
+
+
+def use_socket(
+    cable: Cable,
+    binding: Binding,
+    workers: Sequence[Child],
+    link: LinkProcess | None,
+    remotes: Remotes,
+    facts: dict[str, str],
+) -> None:
+    """Have all use the socket that is bound now, tell where that is, and call the peer by it."""
+    endpoint.store(cable.memory.slots, Slot.LOCAL, binding.local)
+    facts["TAP2TAP_LOCAL"] = str(binding.local)
+    if link:
+        link.renew_socket()
+    for worker in workers:
+        worker.renew()
+    remotes.wake()
 
 
 def run_peer_hook(hooks: Hooks, cable: Cable, facts: dict[str, str], event: str, peer: Endpoint) -> None:

@@ -1,26 +1,39 @@
-"""What the kernel tells of network devices (rtnetlink(7)), read by hand: pyroute2 is large, and this runs for ever.
+"""What the kernel tells of network devices (rtnetlink(7)), by hand: pyroute2 is large, and this runs for ever.
 
 Constants and layouts are those of linux/netlink.h, linux/rtnetlink.h and linux/if_link.h; all of it is in the byte
 order of the host. A socket sees the network namespace in which it was made.
 """
 
+import errno
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tap2tap.endpoint import Address, Endpoint
+
 NETLINK_ROUTE = 0
 RTMGRP_LINK = 1
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWLINK, RTM_GETLINK = 2, 3, 16, 18
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_INFO_KIND = 1
+IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE = 40, 41
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_TUN_NUM_QUEUES, IFLA_TUN_NUM_DISABLED_QUEUES = 8, 9
+IFF_UP = 0x1
+RTA_DST, RTA_SRC, RTA_OIF, RTA_METRICS, RTA_MARK, RTA_UID = 1, 2, 4, 8, 16, 25
+RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29
+RTAX_MTU = 2
+RTN_BLACKHOLE, RTN_PROHIBIT = 6, 8  # and RTN_UNREACHABLE
 NLA_TYPE_MASK = 0x3FFF
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, two lengths, tos, table, protocol, scope, type, flags
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
+_ERROR = struct.Struct("=i")  # struct nlmsgerr: a negative errno, or 0
 _BUFFER = 1 << 16  # bytes: the kernel fills at most 32 KiB
 _FEW = 64  # messages: more than there is room for in the smallest buffer
 
@@ -34,6 +47,17 @@ class Link(NamedTuple):
     mtu: int
     master: int
     kind: str  # "bridge", "veth", ...; "" of hardware
+    up: bool = False  # as its administrator wants it
+    gso_max_segs: int = 0
+    gso_max_size: int = 0
+    queues: int = 0  # of a multi-queue tap or tun that programs are attached to
+
+
+class Route(NamedTuple):
+    """A route: the index of the device that it leads out of, and the MTU that is set for it, or was learnt; 0: none."""
+
+    interface: int
+    mtu: int
 
 
 def changes() -> socket.socket:
@@ -72,6 +96,56 @@ def ports(master: int) -> list[Link]:
     return [each for each in found if each.master == master]  # the kernel may have left out none
 
 
+def route(to: Endpoint, port: int, source: Address | None, mark: int, interface: int, uid: int) -> Route:
+    """The route that a datagram takes, by what rules may go by (ip-rule(8)).
+
+    It is one of UDP from `source` and `port`, with a mark (0: none), to leave by an interface (0: any), of a user.
+    Raises OSError: ENETUNREACH, EHOSTUNREACH, EACCES or EINVAL where there is none (of type unreachable, prohibit,
+    blackhole), ENODEV where there is no such interface.
+    """
+    family = socket.AF_INET if to.address.version == 4 else socket.AF_INET6
+    bits = to.address.max_prefixlen
+    body = _ROUTE.pack(family, bits, bits if source else 0, 0, 0, 0, 0, 0, 0) + _attribute(RTA_DST, to.address.packed)
+    body += _attribute(RTA_SRC, source.packed) if source else b""
+    body += b"".join(
+        _attribute(kind, struct.pack("=I", number))
+        for kind, number in ((RTA_OIF, interface), (RTA_MARK, mark), (RTA_UID, uid))
+        if number or kind == RTA_UID
+    )
+    body += _attribute(RTA_IP_PROTO, bytes([socket.IPPROTO_UDP]))
+    body += _attribute(RTA_SPORT, port.to_bytes(2)) + _attribute(RTA_DPORT, to.port.to_bytes(2))
+    with _socket() as sock:
+        sock.sendto(_HEADER.pack(_HEADER.size + len(body), RTM_GETROUTE, NLM_F_REQUEST, 1, 0) + body, (0, 0))
+        for kind, content in messages(sock.recv(_BUFFER)):
+            if kind == NLMSG_ERROR:
+                number = -struct.unpack_from("=i", content.ljust(4, b"\0"))[0]
+                raise OSError(number, os.strerror(number))
+            if kind == RTM_NEWROUTE:
+                return read_route(content)
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def read_route(content: bytes) -> Route:
+    """Read a message that tells of a route, RTM_NEWROUTE. Raises OSError for a route to nowhere."""
+    kind = _ROUTE.unpack_from(content.ljust(_ROUTE.size, b"\0"))[7]
+    if RTN_BLACKHOLE <= kind <= RTN_PROHIBIT:
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+    found = _attributes(content[_ROUTE.size :])
+    metrics = _attributes(found.get(RTA_METRICS, b""))
+    return Route(_number(found.get(RTA_OIF, b"")), _number(metrics.get(RTAX_MTU, b"")))
+
+
+def change(index: int, kind: int = 0, content: bytes = b"", *, flags: int = 0, mask: int = 0) -> None:
+    """Set one attribute of a link, or its flags under `mask`. Raises OSError."""
+    attribute = _attribute(kind, content) if kind else b""
+    body = _LINK.pack(socket.AF_UNSPEC, 0, index, flags, mask) + attribute
+    with _socket() as sock:
+        sock.sendto(_HEADER.pack(_HEADER.size + len(body), RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body, (0, 0))
+        for answer, told in messages(sock.recv(_BUFFER)):
+            if answer == NLMSG_ERROR and (code := -_ERROR.unpack_from(told)[0]):
+                raise OSError(code, os.strerror(code))
+
+
 def _socket() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
 
@@ -104,16 +178,22 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def read_link(content: bytes) -> Link:
     """Read a message that tells of a link, RTM_NEWLINK; what is missing in it is 0 or empty."""
-    _, _, index, _, _ = _LINK.unpack_from(content.ljust(_LINK.size, b"\0"))
+    _, _, index, flags, _ = _LINK.unpack_from(content.ljust(_LINK.size, b"\0"))
     found = _attributes(content[_LINK.size :])
-    kind = _attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")
+    info = _attributes(found.get(IFLA_LINKINFO, b""))
+    kind = _text(info.get(IFLA_INFO_KIND, b""))
+    tun = _attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "tun" else {}
     return Link(
         index,
         _text(found.get(IFLA_IFNAME, b"")),
         found.get(IFLA_ADDRESS, b""),
         _number(found.get(IFLA_MTU, b"")),
         _number(found.get(IFLA_MASTER, b"")),
-        _text(kind),
+        kind,
+        bool(flags & IFF_UP),
+        _number(found.get(IFLA_GSO_MAX_SEGS, b"")),
+        _number(found.get(IFLA_GSO_MAX_SIZE, b"")),
+        sum(_number(tun.get(each, b"")) for each in (IFLA_TUN_NUM_QUEUES, IFLA_TUN_NUM_DISABLED_QUEUES)),
     )
 
 

@@ -83,14 +83,14 @@ def start(
     """Fork a child that does `life` and ends with the exit code that it returns.
 
     It has the descriptors `keep` beside the first three and no other, does `prepare` with its parent's privileges,
-    becomes `identity` (uid and gid) for good where one is given, does not mind the stop signals (its parent sees to its
-    end), and gets the signal `farewell` when its parent dies. `role` begins its log lines, `title` is its name in ps,
-    if not tap2tap:ROLE, and `kind` its name in the line that tells of an exception. With `adopter`, it waits until that
-    process is its parent. Raises OSError when the machine has no room for it.
+    becomes `identity` (uid and gid) for good where one is given, does not mind the stop signals and SIGHUP (its parent
+    sees to its end), and gets the signal `farewell` when its parent dies. `role` begins its log lines, `title` is its
+    name in ps, if not tap2tap:ROLE, and `kind` its name in the line that tells of an exception. With `adopter`, it
+    waits until that process is its parent. Raises OSError when the machine has no room for it.
     """
     parent = adopter or os.getpid()
     theirs, ours = (None, None) if adopter or privileges.kernel_ends_orphans() else os.pipe()
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)  # until the child has its own dispositions
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, signals.CAUGHT)  # until the child has its own dispositions
     try:
         pid = os.fork()
     except OSError:
@@ -142,10 +142,12 @@ def _start_for(adopter: int, role: str, life: Callable[[], int], keep: Collectio
     return OK
 
 
-def companion(role: str, serve: Callable[[socket.socket], int], *, kind: str) -> tuple[socket.socket, Process]:
+def companion(
+    role: str, serve: Callable[[socket.socket], int], keep: Collection[int] = (), *, kind: str
+) -> tuple[socket.socket, Process]:
     """Start a child that serves requests over a channel until it is closed; return it, the caller's to close.
 
-    The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
+    It has the descriptors `keep`, too. The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -158,7 +160,7 @@ def companion(role: str, serve: Callable[[socket.socket], int], *, kind: str) ->
         try:
             # It keeps the privileges that its parent gives up, who then may not kill it, nor may the kernel in its
             # name (kill(2)): but the closed channel tells it, once SIGCONT, which is permitted, has woken it.
-            return ours, start(role, life, [theirs.fileno()], kind=kind, farewell=signal.SIGCONT)
+            return ours, start(role, life, [theirs.fileno(), *keep], kind=kind, farewell=signal.SIGCONT)
         except OSError:
             ours.close()
             raise

@@ -1,35 +1,111 @@
-"""Where the peer may be: the remotes that are configured, as addresses, and which of them is tried now."""
+"""Where the peer is to be called: what the remotes stand for, passed on to the link, or tried by turns without one."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
-from tap2tap import clock, endpoint
-from tap2tap.counters import Slot
-from tap2tap.memory import Memory
+from tap2tap import clock, endpoint, log, udp_socket
+from tap2tap.counters import Count, Slot
+from tap2tap.endpoint import Endpoint
+from tap2tap.supervisor.candidates import Candidates
 from tap2tap.supervisor.link_process import LinkProcess
 from tap2tap.supervisor.loop import next_second
-from tap2tap.supervisor.resolver import Resolver
+from tap2tap.supervisor.turns import Turns
+from tap2tap.workers.worker import Cable
 
 
 class Remotes:
-    """A part of the supervisor's loop. It tells the link, or, in the plain protocol, turns to the remote itself."""
+    """A part of the supervisor's loop. `candidates` stay the caller's; `link` is None in the plain protocol."""
 
-    def __init__(self, memory: Memory, resolver: Resolver, link: LinkProcess | None) -> None:
-        self.due = next_second(clock.now())
-        self._memory = memory
-        self._resolver = resolver
+    def __init__(self, cable: Cable, candidates: Candidates, link: LinkProcess | None) -> None:
+        self.due = 0.0
+        self._cable = cable
+        self._candidates = candidates
         self._link = link
+        self._turns = Turns(cable.keepalive)
+        self._last = self.known  # which the link is lent
+        self._told: list[Endpoint] = []  # of which none can be reached
+        self._lost = False
+
+    @property
+    def known(self) -> list[Endpoint]:
+        """Where the peer may be, of what the socket reaches, the best first."""
+        return [each for each in self._candidates.known if udp_socket.reaches(self._cable.sock, each)]
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when a lookup has answered."""
-        return self._resolver.waiting
+        return {fd: partial(self._take, take) for fd, take in self._candidates.waiting.items()}
+
+    def _take(self, take: Callable[[], None]) -> None:
+        take()
+        self.look()
+
+    def hang_up(self) -> None:
+        """Find out now what the remotes stand for."""
+        self._candidates.ask(clock.now())
 
     def look(self) -> None:
-        """Look the name up again where the peer is silent, and pass on what is known."""
-        now, slots = clock.now(), self._memory.slots
+        """Do what is due. Raises NoSuchNameError when the first answer is that there is no such name."""
+        now, slots = clock.now(), self._cable.memory.slots
         self.due = next_second(now)
-        self._resolver.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
+        self._candidates.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
+        known = self.known
+        self._check(known)
+        if self._link is None:
+            self._turn(now, known)
+        elif known != self._last:
+            self._link.move(known)
+            if any(each.scope for each in {*known}.difference(self._last)):
+                self._link.call()  # the interface was made anew: the session is of no use
+        self._last = known
+
+    def _check(self, known: list[Endpoint]) -> None:
+        """Tell once that nothing of what is known can be sent to."""
+        found = self._candidates.known
+        if found and not known and found != self._told:
+            self._told = found
+            words = "waiting for an address of the remote that --bind reaches: one is IPv4, the other IPv6"
+            log.warning(words, remote=found[0])
+
+    def _turn(self, now: float, known: list[Endpoint]) -> None:
+        """Send to the address whose turn it is."""
+        slots, turns, before = self._cable.memory.slots, self._turns, self._turns.present
+        begun = turns.look(now, known, slots[Slot.PEER_HEARD] / 1e9, self._cable.memory.outbound[Count.FRAMES])
+        self.due = min(self.due, turns.deadline)
+        if turns.present is None:
+            return
+        there = endpoint.load(slots, Slot.PEER)
+        if there is None or there.from_anywhere != turns.present:
+            endpoint.store(slots, Slot.PEER, turns.present)
+        elif begun and before is None and len(known) == 1:
+            return  # it stands there from the start: the outbound worker sends a keepalive at once, if it is to
+        if begun:
+            self._say(turns.present)
+            self.due = min(self.due, turns.deadline)
+        self._tell(before)
+
+    def _say(self, peer: Endpoint) -> None:
+        """Send an empty datagram, which a server answers."""
+        try:
+            udp_socket.send(self._cable.sock, b"", peer)
+        except OSError:
+            self._turns.refused()
+
+    def _tell(self, before: Endpoint | None) -> None:
+        """Tell once that one does not answer, and which one does instead."""
+        turns = self._turns
+        if before not in (None, turns.present) and not self._lost:
+            log.info("the remote does not answer, trying its other addresses", was=before, now=turns.present)
+            self._lost = True
+        elif self._lost and turns.answered:
+            log.info("the remote answers", remote=turns.present)
+            self._lost = False
+
+    def wake(self) -> None:
+        """The way to the peer is another one now: call it, or remind it of us."""
         if self._link:
-            self._link.move([self._resolver.known])
-        elif endpoint.load(slots, Slot.PEER) != self._resolver.known:
-            endpoint.store(slots, Slot.PEER, self._resolver.known)
+            self._link.call()
+        elif self._turns.present:
+            with suppress(OSError):
+                udp_socket.send(self._cable.sock, b"", self._turns.present)

@@ -8,22 +8,28 @@ tunnel, for a user's limit of processes may have been reached when a name is to 
 """
 
 import encodings.idna  # noqa: F401  (else loaded by the first lookup, as somebody who may not read the interpreter's files)
+import os
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 
-from tap2tap import endpoint, log
+from tap2tap import clock, endpoint, log
 from tap2tap.endpoint import PACKED, Endpoint
-from tap2tap.errors import OK, StartError
+from tap2tap.errors import OK, NoSuchNameError, StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.run_in_child import ANSWER, Job, failure, outcome
-from tap2tap.supervisor.signals import Signals
 
 SILENCE = 30.0  # seconds without a word from the peer before its name is looked up again
-EVERY = 60.0  # seconds between two lookups, at least; also the longest that one may take
+EVERY = 60.0  # seconds between two lookups, at least
+AGAIN = 1.0  # the same while nothing is known, after a lookup that has failed
+LONGEST = 20.0  # seconds that a lookup may take
+# Without, the C library takes 10 seconds to give up, and does not see what came meanwhile (resolv.conf(5)).
+RES_OPTIONS = "timeout:1 attempts:2"
 MOST = 64  # endpoints of a name
 PATIENCE = 2.0  # seconds that the process has to end
+
+FOUND, NO_SUCH_NAME = b"F", b"N"  # how an answer begins
 
 Find = Callable[[str, int], Iterable[Endpoint]]
 Identity = tuple[int, int]  # uid and gid
@@ -37,10 +43,10 @@ class Lookups:
     """
 
     def __init__(
-        self, host: str, port: int, identity: Identity | None = None, find: Find | None = None, most: float = EVERY
+        self, host: str, port: int, identity: Identity | None = None, find: Find | None = None, most: float = LONGEST
     ) -> None:
         self._host, self._port = host, port
-        what, work = f"looking up {host!r}", lambda: _packed((find or endpoint.resolve)(host, port))
+        what, work = f"looking up {host!r}", lambda: _found(find or endpoint.resolve, host, port)
         try:
             self._channel, self._process = process.companion(
                 "names",
@@ -61,7 +67,10 @@ class Lookups:
             self.asked = True
 
     def take(self) -> list[Endpoint]:
-        """Take the answer when it is there: the endpoints, the best first. Raises StartError when there are none."""
+        """Take the answer when it is there: the endpoints, the best first.
+
+        Raises NoSuchNameError when the name does not exist, StartError when nobody can tell.
+        """
         self.asked = False
         answer = b""
         with suppress(OSError):
@@ -69,14 +78,13 @@ class Lookups:
         if not answer:
             self.gone = True
             raise StartError(f"{self._host!r} is not looked up any more: the process that does so is gone")
-        if found := endpoints_in(outcome(f"looking up {self._host!r}", answer), self._port):
-            return found
-        raise StartError(f"cannot resolve the remote {self._host!r}: the answer makes no sense: give an address")
-
-    def first(self, stop: Signals) -> list[Endpoint]:
-        """Wait for the answer of the start. Raises StartError, Interrupted."""
-        stop.wait(self.fd)
-        return self.take()
+        answer = outcome(f"looking up {self._host!r}", answer)
+        if answer[:1] == NO_SUCH_NAME and (words := answer[1:].decode(errors="replace")).isprintable():
+            raise NoSuchNameError(words)
+        found = endpoints_in(answer[1:], self._port) if answer[:1] == FOUND else []
+        if not found:
+            raise StartError(f"cannot resolve the remote {self._host!r}: the answer makes no sense: give an address")
+        return found
 
     def close(self) -> None:
         """End the process, and a lookup under way with it. It may be another user's by now: the channel tells."""
@@ -86,6 +94,7 @@ class Lookups:
 
 def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], identity: Identity | None, most: float) -> int:
     """Be the process, until the channel closes: it starts lookups, and gives up those that take longer than `most`."""
+    os.environ.setdefault("RES_OPTIONS", RES_OPTIONS)
     while channel.recv(1):
         try:
             with closing(Job("lookup", what, work, identity)) as job:
@@ -100,8 +109,12 @@ def _serve(channel: socket.socket, what: str, work: Callable[[], bytes], identit
     return OK
 
 
-def _packed(found: Iterable[Endpoint]) -> bytes:
-    return b"".join(map(endpoint.pack, found))
+def _found(find: Find, host: str, port: int) -> bytes:
+    """What `find` answers, or the words of the NoSuchNameError that it raises; the first byte tells which."""
+    try:
+        return FOUND + b"".join(map(endpoint.pack, find(host, port)))
+    except NoSuchNameError as error:
+        return NO_SUCH_NAME + str(error).encode(errors="replace")
 
 
 def endpoints_in(answer: bytes, port: int) -> list[Endpoint]:
@@ -114,37 +127,59 @@ def endpoints_in(answer: bytes, port: int) -> list[Endpoint]:
     return found if sound else []
 
 
-class Resolver:
-    """Watches over one name; `known` is what it stands for. Only those of its endpoints count that are `usable`."""
+class Name:
+    """A remote that is a name; `known` is what it stands for, the best first, and stays so while lookups fail."""
 
-    def __init__(self, lookups: Lookups, known: Endpoint, usable: Callable[[Endpoint], bool] = lambda _: True) -> None:
-        self.known = known
+    def __init__(self, host: str, lookups: Lookups) -> None:
+        self.known: Sequence[Endpoint] = ()
+        self._host = host
         self._lookups = lookups
-        self._usable = usable
         self._next = 0.0
+        self._answers = 0
         self._failing = False
 
     def look(self, now: float, heard: float) -> None:
         """Begin a lookup if one is due; `heard` is when the peer was last heard, or when the tunnel began."""
-        if now >= self._next and now - heard >= SILENCE:
-            self._next = now + EVERY
-            self._lookups.ask()
+        if now >= self._next and (not self.known or now - heard >= SILENCE):
+            self.ask(now)
+
+    def ask(self, now: float) -> None:
+        """Begin a lookup."""
+        self._next = now + EVERY
+        self._lookups.ask()
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when the descriptor of the answers is readable; empty when none is to come."""
-        return {self._lookups.fd: self._take} if self._lookups.asked else {}
+        return {self._lookups.fd: self.take} if self._lookups.asked else {}
 
-    def _take(self) -> None:
+    def take(self) -> None:
+        """Take the answer, which is there. Raises NoSuchNameError when it is the first."""
+        self._answers += 1
         try:
-            answer = self._lookups.take()
+            found = self._lookups.take()
         except StartError as error:
-            if not self._failing:  # told once, however often it is tried
-                log.warning(str(error))
-            self._failing = True
+            if isinstance(error, NoSuchNameError) and self._answers == 1:
+                raise
+            self._fail(str(error))
             return
+        if not self.known and self._failing:
+            log.info("the name of the remote is known now", name=self._host, remote=found[0])
+        elif self.known and {*found}.isdisjoint(self.known):  # some services give a few of many addresses at a time
+            log.info("the remote has another address", was=self.known[0], now=found[0])
         self._failing = False
-        found = [each for each in answer if self._usable(each)]
-        if found and self.known not in found:  # a name may have several addresses, and give them in any order
-            log.info("the remote has another address", was=self.known, now=found[0])
-            self.known = found[0]
+        self.known = found
+
+    def _fail(self, words: str) -> None:
+        if not self.known:
+            self._next = clock.now() + AGAIN
+        if not self._failing:  # told once, however often it is tried
+            if self.known:
+                log.warning(words)
+            else:
+                log.warning(f"waiting for a name service that knows {self._host!r}", reason=words)
+        self._failing = True
+
+    def close(self) -> None:
+        """Look up no more."""
+        self._lookups.close()

@@ -6,7 +6,7 @@ nothing but bytes here, of a bounded length, whoever may have come to write them
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 
 from tap2tap import log
@@ -19,11 +19,17 @@ ANSWER = 4096  # bytes, PIPE_BUF: so much goes through a pipe in one piece (pipe
 class Job:
     """One such process, from its creation to `take` or `close`. `fd` is readable when it has answered or died.
 
-    `what` it does stands in the messages; `identity` is the uid and gid that it becomes before. Raises StartError.
+    `what` it does stands in the messages; `identity` is the uid and gid that it becomes before; it has the descriptors
+    `keep`. Raises StartError.
     """
 
     def __init__(
-        self, role: str, what: str, work: Callable[[], bytes], identity: tuple[int, int] | None = None
+        self,
+        role: str,
+        what: str,
+        work: Callable[[], bytes],
+        identity: tuple[int, int] | None = None,
+        keep: Collection[int] = (),
     ) -> None:
         self._what = what
         try:
@@ -32,7 +38,7 @@ class Job:
             raise StartError(f"{what} failed: {error.strerror}") from error
         try:
             self._process = process.start(
-                role, lambda: _answer(write, what, work), [write], kind=what, identity=identity
+                role, lambda: _answer(write, what, work), [write, *keep], kind=what, identity=identity
             )
         except OSError as error:
             os.close(self.fd)
@@ -63,19 +69,16 @@ class Job:
         return self._process.end()
 
 
-def run_in_child(role: str, what: str, work: Callable[[], None], stop: signals.Signals) -> None:
-    """Do `work` in a process of its own and wait for it.
+def run_in_child(
+    role: str, what: str, work: Callable[[], bytes], stop: signals.Signals, keep: Collection[int] = ()
+) -> bytes:
+    """Do `work` in a process of its own, which has the descriptors `keep`, wait for it and return the answer.
 
     Raises the StartError that it raised or that it died of, Interrupted when a stop signal came meanwhile.
     """
-
-    def nothing() -> bytes:
-        work()
-        return b""
-
-    with closing(Job(role, what, nothing)) as job:
+    with closing(Job(role, what, work, keep=keep)) as job:
         stop.wait(job.fd)
-        job.take()
+        return job.take()
 
 
 def outcome(what: str, answer: bytes) -> bytes:

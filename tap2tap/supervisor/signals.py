@@ -3,12 +3,12 @@
 import select
 import signal
 import socket
-from collections.abc import Collection
 from types import FrameType
 
 from tap2tap.errors import StartError
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+CAUGHT = (*STOP_SIGNALS, signal.SIGHUP)  # a closed terminal and logrotate send SIGHUP: no reason to end
 
 
 class Interrupted(Exception):
@@ -16,22 +16,23 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Catches the stop signals and SIGCHLD from its creation on. `fd` is readable when one has come.
+    """Catches the stop signals, SIGHUP and SIGCHLD from its creation on. `fd` is readable when one has come.
 
-    Those in `ignored` are left as they are. Raises StartError.
+    Raises StartError.
     """
 
-    def __init__(self, ignored: Collection[signal.Signals] = ()) -> None:
+    def __init__(self) -> None:
+        self._hang_up = False
         try:
             self._read, self._write = socket.socketpair()
         except OSError as error:
             raise StartError(f"cannot wait for signals: {error.strerror}") from error
         self._read.setblocking(False)
         self._write.setblocking(False)
-        for number in {*STOP_SIGNALS, signal.SIGCHLD} - {*ignored}:
+        for number in (*CAUGHT, signal.SIGCHLD):
             signal.signal(number, _ignore)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP_SIGNALS, signal.SIGCHLD))  # whatever our parent had in mind
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*CAUGHT, signal.SIGCHLD))  # whatever our parent had in mind
 
     @property
     def fd(self) -> int:
@@ -39,12 +40,18 @@ class Signals:
         return self._read.fileno()
 
     def stop(self) -> signal.Signals | None:
-        """Take what has come; return the first stop signal among it."""
+        """Take what has come; return the first stop signal among it. SIGHUP is noted."""
         try:
             numbers = self._read.recv(4096)
         except BlockingIOError:
             return None
+        self._hang_up |= signal.SIGHUP in numbers
         return next((signal.Signals(number) for number in numbers if number in STOP_SIGNALS), None)
+
+    def hang_up(self) -> bool:
+        """Whether SIGHUP has come since this was asked last, as far as `stop` has taken it."""
+        came, self._hang_up = self._hang_up, False
+        return came
 
     def wait(self, fd: int) -> None:
         """Wait until `fd` is readable or its other end is closed. Raises Interrupted when a stop signal came first."""
@@ -61,15 +68,15 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def ignore() -> None:
-    """Have a forked child ignore the stop signals, and write no byte into its parent's wakeup descriptor.
+    """Have a forked child ignore the stop signals and SIGHUP, and write no byte into its parent's wakeup descriptor.
 
     They are let in again then: whoever forked it has held them back.
     """
     signal.set_wakeup_fd(-1)
-    for number in STOP_SIGNALS:
+    for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
 
 
 def decode(code: int) -> str:

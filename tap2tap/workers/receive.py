@@ -18,7 +18,7 @@ class Receiver:
     them up on their way. There are up to 128 in a train since Linux 6.9, and any number where a guest says how its
     datagrams are to be cut. `sock` is borrowed. Messages lie in udp.AREA bytes of `arena` from `first`
     on, each with at least 64 bytes in front that are free, for headers. `source` is where the current train came
-    from: a `struct sockaddr` of the socket's family, the same object as long as it is the same.
+    from, and to which address of ours, as Endpoint.raw writes it; the same object as long as it is the same.
     """
 
     def __init__(self, sock: socket.socket, arena: Arena, first: int) -> None:

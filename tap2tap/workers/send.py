@@ -20,7 +20,7 @@ _FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 _REASONS = {
     Drop.UNREACHABLE: (
         *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ENONET, errno.EADDRNOTAVAIL),
-        *(errno.ENODEV, errno.ENXIO, errno.EINVAL),  # the last: a blackhole
+        *(errno.ENODEV, errno.ENXIO, errno.EPIPE, errno.EINVAL),  # the last two: a stand-in socket, and a blackhole
     ),
     Drop.REFUSED: (errno.ECONNREFUSED,),
     Drop.NOT_PERMITTED: (errno.EPERM, errno.EACCES),

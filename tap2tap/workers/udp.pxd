@@ -26,7 +26,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     MANY = 64  # datagrams that one sendmmsg(2) sends
     SLOTS = 8
-    CONTROL = 8  # words for control messages: more than CMSG_SPACE(sizeof(int)) bytes
+    CONTROL = 16  # words for control messages: UDP_SEGMENT or UDP_GRO, and PKTINFO
 
 cpdef object refused(object sock)
 
@@ -37,17 +37,27 @@ cdef class Outgoing:
     cdef Arena arena
     cdef sockaddr_storage name
     cdef socklen_t name_length
+    cdef size_t local_length  # of the control message for it; 0: none
+    cdef bint pinned  # whether that is used
+    cdef long long gone_at
     cdef msghdr train
     cdef iovec piece
-    cdef size_t control[CONTROL]
+    cdef size_t control[CONTROL]  # UDP_SEGMENT, and behind it PKTINFO: a train has both, or the former alone
     cdef mmsghdr messages[MANY]
     cdef iovec pieces[MANY]
 
-    cpdef int aim(self, bytes sockaddr) except -1
+    cpdef int aim(self, bytes raw) except -1
     cpdef int send(self, Py_ssize_t at, Py_ssize_t length, int segment) except? -1
     cpdef Py_ssize_t send_each(
         self, Py_ssize_t at, Py_ssize_t size, Py_ssize_t step, Py_ssize_t count, Py_ssize_t last
     ) except? -1
+    cdef int transmit(self, void* start, Py_ssize_t length, bint train) except? -1
+    cdef Py_ssize_t transmit_each(
+        self, Py_ssize_t at, Py_ssize_t size, Py_ssize_t step, Py_ssize_t count, Py_ssize_t last
+    ) except? -1
+    cdef int pin(self, bint pinned) except -1
+    cdef bint may_be_gone(self, Py_ssize_t result) except -1
+    cdef int conclude(self, Py_ssize_t result) except -1
     cpdef int queued(self) except -1
 
 
@@ -57,6 +67,8 @@ cdef class Incoming:
     cdef Arena arena
     cdef Py_ssize_t first
     cdef int came
+    cdef Py_ssize_t name_length, local_at, local_length
+    cdef int level, kind  # of the control message that has it
     cdef bytes last
     cdef mmsghdr messages[SLOTS]
     cdef iovec pieces[SLOTS]
@@ -64,6 +76,7 @@ cdef class Incoming:
     cdef size_t controls[SLOTS][CONTROL]
 
     cdef msghdr* message(self, int number) except NULL
+    cdef unsigned char* control(self, int number, int level, int kind) except? NULL
     cpdef int receive(self) except? -1
     cpdef Py_ssize_t at(self, int number) except -1
     cpdef Py_ssize_t length(self, int number) except -1

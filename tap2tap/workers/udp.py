@@ -7,12 +7,13 @@ IndexError.
 
 import fcntl
 import socket
+import time
 from array import array
 from socket import MSG_DONTWAIT
 from termios import TIOCOUTQ
 
-from tap2tap.endpoint import SockAddr, from_raw, from_sockaddr
-from tap2tap.udp_socket import SOL_UDP, UDP_GRO, UDP_SEGMENT
+from tap2tap.endpoint import SOCKADDR_LENGTH, SockAddr, from_raw, from_sockaddr
+from tap2tap.udp_socket import GONE, PKTINFO, SOL_UDP, UDP_GRO, UDP_SEGMENT, from_address
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.train import ROOM
 
@@ -21,7 +22,7 @@ MARGIN = 64  # bytes in front of each, of which the headers of a frame may take 
 STRIDE = MARGIN + ROOM  # from one to the next: at a power of two they would share cache lines
 AREA = TRAINS * STRIDE  # bytes of the arena that received messages take
 
-_CONTROL_SPACE = socket.CMSG_SPACE(4)
+_CONTROL_SPACE = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)  # UDP_GRO, and struct in6_pktinfo or in_pktinfo
 
 
 def refused(sock: socket.socket) -> str | None:  # noqa: ARG001
@@ -30,16 +31,29 @@ def refused(sock: socket.socket) -> str | None:  # noqa: ARG001
 
 
 class Outgoing:
-    """Sends from `arena` through `sock`, which is borrowed. It never waits for room in the kernel."""
+    """Sends from `arena` through `sock`, which is borrowed. It never waits for room in the kernel.
+
+    Where the local address that it is to send from is none of ours any more, it sends from another one, and tries that
+    one again from second to second.
+    """
 
     def __init__(self, sock: socket.socket, arena: Arena) -> None:
         self._sock, self._arena = sock, arena
         self._name: SockAddr = ("", 0)
+        self._local: list[tuple[int, int, bytes]] = []
+        self._pinned = False  # whether that is used
+        self._gone_at = 0  # seconds of time.monotonic
         self._queued = array("i", [0])
 
-    def aim(self, sockaddr: bytes) -> None:
-        """Say where to: a `struct sockaddr` of the socket's family."""
-        self._name = from_raw(sockaddr).sockaddr(self._sock.family)
+    def aim(self, raw: bytes) -> None:
+        """Say where to, and from which address of ours: what Endpoint.raw gives for the socket's family."""
+        family = self._sock.family
+        local = raw[SOCKADDR_LENGTH[family] :]
+        if len(local) != PKTINFO[family][3]:
+            raise ValueError(f"{len(raw)} bytes are no address and local address")
+        self._name = from_raw(raw).sockaddr(family)
+        self._local = [from_address(local)] if any(local) else []
+        self._pinned = bool(self._local)
 
     def send(self, at: int, length: int, segment: int) -> int:
         """Send `length` bytes as datagrams of `segment` bytes each (UDP_SEGMENT); 0: as one. Returns 0 or -errno."""
@@ -57,13 +71,25 @@ class Outgoing:
         return count
 
     def _send(self, at: int, length: int, segment: int) -> int:
+        if self._local and not self._pinned:
+            self._pinned = int(time.monotonic()) > self._gone_at
+        refusal = self._transmit(at, length, segment)
+        if self._pinned and -refusal in GONE:
+            self._pinned = False
+            refusal = self._transmit(at, length, segment)
+            if refusal:
+                self._pinned = True  # it was not the address
+            else:
+                self._gone_at = int(time.monotonic())
+        return refusal
+
+    def _transmit(self, at: int, length: int, segment: int) -> int:
         data = self._arena.take(at, length)
         try:
+            control: list[tuple[int, int, array[int] | bytes]] = [*self._local] if self._pinned else []
             if segment:
-                control = [(SOL_UDP, UDP_SEGMENT, array("H", [segment]))]
-                self._sock.sendmsg([data], control, MSG_DONTWAIT, self._name)
-            else:
-                self._sock.sendto(data, MSG_DONTWAIT, self._name)
+                control.append((SOL_UDP, UDP_SEGMENT, array("H", [segment])))
+            self._sock.sendmsg([data], control, MSG_DONTWAIT, self._name)
         except OSError as error:
             return -(error.errno or 0)
         return 0
@@ -87,18 +113,24 @@ class Incoming:
         self._sock = sock
         self._first = first
         self._slots = [arena.view[self.at(number) : self.at(number) + ROOM] for number in range(TRAINS)]
-        self._came: list[tuple[int, int, SockAddr]] = []  # length, segment, source of each
-        self._last: tuple[SockAddr, bytes] = (("", 0), b"")  # the last source that was asked for, and its raw form
+        self._came: list[tuple[int, int, SockAddr, bytes]] = []  # length, segment, source, local address of each
+        self._last: tuple[SockAddr, bytes, bytes] = (("", 0), b"", b"")  # of the last that was asked for; its raw form
 
     def receive(self) -> int:
         """Wait for a message as SO_RCVTIMEO says, take those that have come, and return their number, or -errno."""
         self._came = []
         flags = 0
+        *pktinfo, offset, size = PKTINFO[self._sock.family]
         try:
             for slot in self._slots:
                 length, control, _, source = self._sock.recvmsg_into([slot], _CONTROL_SPACE, flags)
-                segment = next((array("i", value)[0] for _, kind, value in control if kind == UDP_GRO), 0)
-                self._came.append((length, segment, source))
+                segment, local = 0, bytes(size)
+                for level, kind, value in control:
+                    if (level, kind) == (SOL_UDP, UDP_GRO):
+                        segment = array("i", value)[0]
+                    elif [level, kind] == pktinfo:
+                        local = value[offset : offset + size]
+                self._came.append((length, segment, source, local))
                 flags = MSG_DONTWAIT
         except OSError as error:
             if not self._came:
@@ -118,8 +150,13 @@ class Incoming:
         return self._came[number][1]
 
     def source(self, number: int) -> bytes:
-        """Where it came from: a `struct sockaddr` of the socket's family; the same object as long as it is the same."""
-        source = self._came[number][2]
-        if source != self._last[0]:
-            self._last = source, from_sockaddr(source).raw(self._sock.family)
-        return self._last[1]
+        """Where it came from, and to which address of ours: what Endpoint.raw gives for the socket's family.
+
+        Our own address is zeros where the kernel has not told. The same object as long as it is the same.
+        """
+        _, _, source, local = self._came[number]
+        if (source, local) != self._last[:2]:
+            family = self._sock.family
+            raw = from_sockaddr(source).raw(family)[: SOCKADDR_LENGTH[family]] + local
+            self._last = source, local, raw
+        return self._last[2]

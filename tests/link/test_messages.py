@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from tap2tap.counters import Role
 from tap2tap.endpoint import Endpoint
 from tap2tap.link import messages
-from tap2tap.link.messages import FDS, IDENTITY, BadKeyFile, Cable, Call, Channel, Goodbye, PeerEvent, Ready, Remotes
+from tap2tap.link.messages import (
+    FDS,
+    IDENTITY,
+    BadKeyFile,
+    Cable,
+    Call,
+    Channel,
+    Goodbye,
+    PeerEvent,
+    Ready,
+    Remotes,
+    Socket,
+)
 from tests.support.endpoints import endpoints
 
 remotes = st.lists(endpoints(), max_size=messages.REMOTES).map(tuple)
@@ -55,12 +67,14 @@ def test_descriptors_arrive_with_what_is_said_about_them(
     with channel() as (ours, theirs):
         messages.send(ours, Cable(0, 1, record, keepalive, mtu, bool(endpoints), endpoints))
         messages.send(ours, Channel(Role.INBOUND, 2))
-        cable, worker = (messages.receive(theirs, FDS) for _ in range(2))
+        messages.send(ours, Socket(1))
+        cable, worker, other = (messages.receive(theirs, FDS) for _ in range(3))
         assert isinstance(cable, Cable)
         assert isinstance(worker, Channel)
         assert cable[3:] == (keepalive, mtu, bool(endpoints), endpoints)
         assert worker.role is Role.INBOUND
-        pairs = [(0, cable.tap), (1, cable.sock), (2, worker.fd), (record, cable.record)]
+        assert isinstance(other, Socket)
+        pairs = [(0, cable.tap), (1, cable.sock), (2, worker.fd), (1, other.fd), (record, cable.record)]
         assert (record is None) == (cable.record is None)
         for mine, given in pairs:
             if mine is None or given is None:
@@ -88,8 +102,8 @@ def test_anything_is_a_message_or_refused_and_leaves_no_descriptor(packed: bytes
         for most in (0, FDS):  # as the supervisor reads, and as the link process does
             with contextlib.suppress(ValueError, BlockingIOError):
                 message = messages.receive(theirs, most)
-                assert message is None or most or not isinstance(message, Cable | Channel)
-                for at in {"Cable": (0, 1, 2), "Channel": (1,)}.get(type(message).__name__, ()):
+                assert message is None or most or not isinstance(message, Cable | Channel | Socket)
+                for at in {"Cable": (0, 1, 2), "Channel": (1,), "Socket": (0,)}.get(type(message).__name__, ()):
                     if message[at] is not None:  # type: ignore[index]
                         os.close(message[at])  # type: ignore[index, arg-type]
         assert len(list(Path("/proc/self/fd").iterdir())) == before

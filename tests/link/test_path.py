@@ -89,6 +89,16 @@ def test_a_successor_keeps_the_path_mtu_until_it_knows_better() -> None:
     assert path.payload == FLOOR
 
 
+def test_another_address_of_ours_is_no_other_path() -> None:
+    path = PeerPath(inherited())
+    for local in ("192.0.2.8", "192.0.2.9", None):
+        there = HERE._replace(local=ipaddress.ip_address(local) if local else None)
+        path.turn(there, None)
+        assert path.endpoint == there
+        path.set_payload(FLOOR, told=False)
+        assert path.payload == FULL
+
+
 def test_a_successor_does_not_keep_it_for_another_path() -> None:
     path = PeerPath(inherited())
     path.turn(HERE, None)

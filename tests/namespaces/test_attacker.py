@@ -211,19 +211,19 @@ def test_a_flood_of_strangers_gets_no_answer_and_costs_neither_frames_nor_memory
         live = next(payload for payload in coming if payload and payload[0] in DATA)
         before, lines, came = memory(server), warnings(server), server.worker("inbound")["datagrams"]
         with flood(stranger, right, live) as sent:
-            counting = left.popen(["ping", "-n", "-q", "-i", "0.02", "-c", "150", RIGHT], stdout=-1)
+            counting = left.popen(["ping", "-n", "-q", "-i", "0.02", "-c", "100", RIGHT], stdout=-1)
             bulk(left, right, RIGHT)
             bulk(right, left, LEFT)
-            assert " 150 received, 0% packet loss" in counting.communicate(timeout=60)[0]
-            wait_for(lambda: sent[0] > 20_000, 60, "flood")
-        wait_for(lambda: server.worker("inbound")["datagrams"] - came > 20_000, 30, "flood at the server")
+            assert " 100 received, 0% packet loss" in counting.communicate(timeout=60)[0]
+            wait_for(lambda: sent[0] > 10_000, 60, "flood")
+        wait_for(lambda: server.worker("inbound")["datagrams"] - came > 10_000, 30, "flood at the server")
         assert ping(left, RIGHT)
         assert memory(server) - before < 24 << 20
         assert warnings(server) - lines <= 1  # one line for all of them
-        assert server.worker("inbound")["dropped"]["authentication"] > 1000
+        assert server.worker("inbound")["dropped"]["authentication"] > 500
         for tunnel in tunnels:
             assert tunnel.stats()["session"]["rekeys"] == 0
             assert not any(worker["restarts"] for worker in tunnel.stats()["workers"].values())
         heard = sniffer.stop()
-        assert len([each for each in heard if each.source[0] == stranger.ipv4]) >= 20_000
+        assert len([each for each in heard if each.source[0] == stranger.ipv4]) >= 10_000
         assert not [each for each in heard if each.target[0] == stranger.ipv4]

@@ -91,7 +91,7 @@ def carry_streams(lans: Bridged) -> None:
         Stream(sender, receiver, address(receiver, version), size)
         for version in VERSIONS
         for sender, receiver in ways(lans)
-        for size in (1_000_000 + version, 300_000)
+        for size in (400_000 + version, 100_000)
     ]
     for stream in streams:
         stream.start()
@@ -178,7 +178,7 @@ def keys(tmp_path: Path) -> Sequence[str]:
     return make_keys(tmp_path)
 
 
-@pytest.mark.parametrize(("mtu", "version"), [(1280, 6), (1400, 4), (1492, 6), (1500, 4)])
+@pytest.mark.parametrize(("mtu", "version"), [(1280, 6), (1400, 4), (1500, 4)])
 def test_with_a_key_all_arrives_without_a_fragment_and_tcp_without_parts(
     lans: Bridged, keys: Sequence[str], mtu: int, version: int
 ) -> None:

@@ -38,7 +38,7 @@ class Seen:
         self._capfd = capfd
         log.setup("test")
         with lab.left.inside():
-            self.tap = device.open_tap("tap0").fd
+            self.tap = device.open_tap("tap0", carrier=True).fd
             self.bridges = Bridges(self.tap, parts=parts)
         self._host = lab.left
 
@@ -167,7 +167,7 @@ def test_what_the_kernel_says_of_links_is_what_ip_says(lab: Lab) -> None:
 
 def test_a_tap_knows_its_name_and_address_wherever_it_is(lab: Lab) -> None:
     with lab.left.inside():
-        tap = device.open_tap("tap7")
+        tap = device.open_tap("tap7", carrier=True)
     with open(tap.fd, "rb", buffering=0):
         lab.left.link("tap7", address="02:00:00:00:00:07")
         lab.left.run(["ip", "link", "set", "tap7", "netns", str(lab.right.pid)])

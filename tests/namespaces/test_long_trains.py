@@ -90,7 +90,7 @@ def test_a_super_frame_of_a_guest_with_tiny_segments_stops_nothing(lab: Lab, seg
     """A virtual machine on the tunnel's host says how its datagrams are to be cut; nobody does it on this way."""
     guest = ("02000000000a", "192.168.77.2")
     with lab.right.inside():
-        tap = device.open_tap("guest0")
+        tap = device.open_tap("guest0", carrier=True)
     try:
         device.offer_offloads(tap.fd)
         lab.right.address("guest0", "192.168.77.1/24")

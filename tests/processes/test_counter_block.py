@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -82,25 +81,26 @@ def test_no_process_of_the_tunnels_uid_can_change_it_or_what_the_tunnel_goes_by(
             assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == ""
 
 
-@pytest.mark.parametrize("harm", [garble, go_back, cut, grow, drop])
-def test_whatever_becomes_of_the_file_nothing_happens_to_the_tunnel(lab: Lab, harm: Callable[[Path], None]) -> None:
+def test_whatever_becomes_of_the_file_nothing_happens_to_the_tunnel(lab: Lab) -> None:
     with joined(lab.left, lab.right) as (client, server):
         pids = [process.pid for end in (client, server) for process in end.descendants()]
-        for end in (client, server):
-            harm(end.block())
-        for size in ("56", "1400", "20000"):
-            assert ping(lab.left, RIGHT, "-s", size)
-        lab.left.run(["ping", "-n", "-q", "-c", "100", "-i", "0.01", RIGHT])
+        blocks = [end.block() for end in (client, server)]
+        for harm in (garble, go_back, cut, grow, drop):
+            for block in blocks:
+                harm(block)
+            for size in ("56", "1400", "20000"):
+                assert ping(lab.left, RIGHT, "-s", size)
+            lab.left.run(["ping", "-n", "-q", "-c", "50", "-i", "0.002", RIGHT])
         assert [process.pid for end in (client, server) for process in end.descendants()] == pids
         for end in (client, server):
             assert end.stop() == 0
 
 
-@pytest.mark.parametrize("harm", [garble, go_back, grow])
-def test_what_was_written_into_the_file_is_gone_at_the_next_look(lab: Lab, harm: Callable[[Path], None]) -> None:
+def test_what_was_written_into_the_file_is_gone_at_the_next_look(lab: Lab) -> None:
     with Tunnel(lab.left, "--remote", lab.right.ipv4) as tunnel:
-        harm(tunnel.block())
-        wait_for(lambda: tunnel.stats()["mtu"] == 1458, what="renewed block")
+        for harm in (garble, go_back, grow):
+            harm(tunnel.block())
+            wait_for(lambda: tunnel.stats()["mtu"] == 1458, what="renewed block")
         assert tunnel.stats()["peer"] == f"{lab.right.ipv4}:1234"
 
 
@@ -170,7 +170,6 @@ def test_a_tunnel_that_starts_is_seen_and_what_a_killed_start_leaves_is_swept(la
         left = tunnel.block()
         tunnel.process.kill()
         tunnel.process.wait()
-    assert left.exists()
     with Tunnel(lab.left):
         assert not left.exists()
 

@@ -101,8 +101,8 @@ def test_a_worker_that_cannot_be_forked_at_the_start_ends_it_with_one_line(lab: 
 
 
 @pytest.mark.parametrize("room", range(3, 12))
-def test_too_few_descriptors_for_a_start_are_told_in_one_line(lab: Lab, tmp_path: Path, room: int) -> None:
-    hook = script(tmp_path / "hook", "exit 0")
+def test_too_few_descriptors_for_a_start_are_told_in_one_line(lab: Lab, room: int) -> None:
+    hook = "true"  # no shell, which has a line of its own about too few
     code = f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({room}, {room}))"  # when all is imported
     process = lab.left.popen([*planted(code), "-v", "-i", "tap0", "--up", hook], stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -192,8 +192,7 @@ def test_the_first_lookup_is_nobodys_and_holds_nothing_but_its_pipe(lab: Lab, tm
         assert tunnel.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_stop_signal_ends_a_hanging_first_lookup(lab: Lab, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stop_signal_ends_a_hanging_first_lookup(lab: Lab, tmp_path: Path) -> None:
     with silent_name_server(lab.right) as server:
         options = ["--remote", NAME]
         tunnel = Tunnel(
@@ -201,7 +200,7 @@ def test_a_stop_signal_ends_a_hanging_first_lookup(lab: Lab, tmp_path: Path, num
         )
         server.recv(512)
         (child,) = named(tunnel, "tap2tap:lookup")
-        os.killpg(tunnel.pid, number)  # as a terminal does
+        os.killpg(tunnel.pid, signal.SIGINT)  # as a terminal does
         assert tunnel.wait() == 0
         assert not alive([child])
         assert not tunnel.said("error")
@@ -217,7 +216,7 @@ def test_a_killed_supervisor_leaves_nothing_behind_in_any_phase(lab: Lab, tmp_pa
         options += ["--remote", NAME]
         command = planted(OFTEN)
     elif phase == "set-up":
-        command = planted("main.device.link_up = lambda *_: time.sleep(600)")
+        command = planted("import tap2tap.supervisor.tap_setup as setup\nsetup.apply = lambda *_: time.sleep(600)")
     elif phase == "hook":
         options += ["--up", hanging(tmp_path)]
     prefix = names(tmp_path, lab.right.ipv4, known=phase == "lookup")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tap2tap import device
 from tap2tap.config import Config
 from tap2tap.demo.lab import Host, Lab
-from tap2tap.supervisor.cable import mac_of
+from tap2tap.supervisor.tap_setup import mac_of
 from tests.conftest import lacking
 from tests.support.command import private
 from tests.support.secured import make_keys

@@ -31,7 +31,7 @@ from tests.support.traffic import family, segment_size
 from tests.support.tunnel import RIGHT, RIGHT6, Tunnel, joined, wait_ping
 
 FLAT = 6 << 20  # bytes that a worker's memory may move up and down; a cycle for each layout is dozens of times that
-ROUNDS, WARM = 10, 3  # of each kind of traffic, and after how many of them everything has been seen
+ROUNDS, WARM = 7, 3  # of each kind of traffic, and after how many of them everything has been seen
 
 LAYOUTS = [
     Flow(version=version, tcp=tcp, macs=TO + FROM, tags=((0x8100, 5),) * tags, options=b"\1" * 4 * words)

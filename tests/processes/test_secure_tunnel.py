@@ -19,8 +19,6 @@ from tests.support.traffic import Stream, bulk
 from tests.support.tunnel import COMMAND, LEFT, LEFT6, RIGHT, RIGHT6, Tunnel, address, ping, wait_ping
 
 DIRECTIONS = ("outbound", "inbound")
-OFFLOADS = pytest.mark.parametrize("options", [(), ("--no-offload",)], ids=["offload", "frame-by-frame"])
-UNDERLAYS = pytest.mark.parametrize("version", [4, 6])
 
 
 def drops(*tunnels: Tunnel) -> dict[str, int]:
@@ -70,8 +68,9 @@ def flows(tunnel: Tunnel, direction: str, before: int) -> bool:
     return bool(tunnel.worker(direction)["trains"] > before)
 
 
-@OFFLOADS
-@UNDERLAYS
+@pytest.mark.parametrize(
+    ("version", "options"), [(4, ()), (6, ("--no-offload",))], ids=["4-offload", "6-frame-by-frame"]
+)
 def test_ping_and_tcp_pass_both_ways(lab: Lab, tmp_path: Path, version: int, options: tuple[str, ...]) -> None:
     remote = lab.right.ipv4 if version == 4 else lab.right.ipv6
     with secured(lab.left, lab.right, tmp_path, *options, remote=remote) as (client, server):
@@ -121,10 +120,9 @@ def test_stats_tell_of_the_session(lab: Lab, tmp_path: Path) -> None:
             assert "session: up, 0 rekeys" in shown
 
 
-@OFFLOADS
-def test_rekeys_under_load_lose_nothing(lab: Lab, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_rekeys_under_load_lose_nothing(lab: Lab, tmp_path: Path) -> None:
     timers = "rekey_after=1,reject_after=5,stop_before_reject=1"
-    with Sniffer(lab.right) as wire, secured(lab.left, lab.right, tmp_path, *options, timers=timers) as tunnels:
+    with Sniffer(lab.right) as wire, secured(lab.left, lab.right, tmp_path, timers=timers) as tunnels:
         before = drops(*tunnels)
         counting = [
             host.popen(["ping", "-n", "-q", "-i", "0.01", "-c", "450", "-s", "200", target], stdout=-1)

@@ -11,12 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.support.tunnel import LEFT, RIGHT, Tunnel, joined, wait_ping
-
-both = pytest.mark.parametrize("direction", ["outbound", "inbound"])
 
 
 @contextmanager
@@ -41,31 +38,34 @@ def load(sender: Host, target: str) -> Iterator[None]:
         thread.join()
 
 
-@both
-def test_a_worker_that_is_killed_under_load_is_replaced_and_its_counters_go_on(lab: Lab, direction: str) -> None:
+def test_workers_that_are_killed_under_load_are_replaced_and_their_counters_go_on(lab: Lab) -> None:
     with joined(lab.left, lab.right) as (client, server), load(lab.left, RIGHT):
-        tunnel = client if direction == "outbound" else server
-        wait_for(lambda: tunnel.worker(direction)["frames"] > 500, what="load")
-        before = tunnel.worker(direction)
-        pid = tunnel.kill_worker(direction)
-        after = tunnel.wait_replaced(direction, pid)
-        assert after["restarts"] == 1
-        assert all(after[key] >= before[key] for key in ("frames", "bytes", "datagrams"))
-        wait_for(lambda: tunnel.worker(direction)["frames"] > after["frames"] + 500, what="frames of the successor")
-        tunnel.wait_said(f"worker died, replacing it worker={direction} reason='killed by SIGKILL'")
-        other = "inbound" if direction == "outbound" else "outbound"
-        assert tunnel.worker(other)["restarts"] == 0
+        for tunnel, direction in ((client, "outbound"), (server, "inbound")):
+            wait_for(lambda it=tunnel, way=direction: it.worker(way)["frames"] > 500, what="load")  # type: ignore[misc]
+            before = tunnel.worker(direction)
+            after = tunnel.wait_replaced(direction, tunnel.kill_worker(direction))
+            assert after["restarts"] == 1
+            assert all(after[key] >= before[key] for key in ("frames", "bytes", "datagrams"))
+            wait_frames(tunnel, direction, after["frames"] + 500)
+            tunnel.wait_said(f"worker died, replacing it worker={direction} reason='killed by SIGKILL'")
+            other = "inbound" if direction == "outbound" else "outbound"
+            assert tunnel.worker(other)["restarts"] == 0
 
 
-@both
-def test_a_worker_that_stops_under_load_is_replaced(lab: Lab, direction: str) -> None:
+def test_workers_that_stop_under_load_are_replaced(lab: Lab) -> None:
     with joined(lab.left, lab.right) as (client, server), load(lab.left, RIGHT):
-        tunnel = client if direction == "outbound" else server
-        pid = tunnel.kill_worker(direction, signal.SIGSTOP)
-        after = tunnel.wait_replaced(direction, pid, timeout=15)
-        assert after["restarts"] == 1
-        wait_for(lambda: tunnel.worker(direction)["frames"] > after["frames"] + 500, what="frames of the successor")
-        tunnel.wait_said(f"worker hangs, killing it worker={direction}")
+        ends = ((client, "outbound"), (server, "inbound"))
+        stopped = [tunnel.kill_worker(direction, signal.SIGSTOP) for tunnel, direction in ends]
+        for (tunnel, direction), pid in zip(ends, stopped, strict=True):
+            after = tunnel.wait_replaced(direction, pid, timeout=15)
+            assert after["restarts"] == 1
+            wait_frames(tunnel, direction, after["frames"] + 500)
+            tunnel.wait_said(f"worker hangs, killing it worker={direction}")
+
+
+def wait_frames(tunnel: Tunnel, direction: str, count: int) -> None:
+    """Wait until a worker has carried more than that many frames."""
+    wait_for(lambda: tunnel.worker(direction)["frames"] > count, what="frames of the successor")
 
 
 def test_idle_workers_that_stop_are_replaced(lab: Lab) -> None:
@@ -76,12 +76,12 @@ def test_idle_workers_that_stop_are_replaced(lab: Lab) -> None:
             tunnel.wait_said(f"worker hangs, killing it worker={direction}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT, signal.SIGSYS])
-def test_the_reason_of_a_death_is_in_the_log(lab: Lab, number: signal.Signals) -> None:
+def test_the_reason_of_a_death_is_in_the_log(lab: Lab) -> None:
     with Tunnel(lab.left) as tunnel:
-        pid = tunnel.kill_worker("inbound", number)
-        tunnel.wait_replaced("inbound", pid)
-        tunnel.wait_said(f"worker=inbound reason='killed by {number.name}'")
+        for number in (signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT, signal.SIGSYS):
+            pid = tunnel.kill_worker("inbound", number)
+            tunnel.wait_replaced("inbound", pid)
+            tunnel.wait_said(f"worker=inbound reason='killed by {number.name}'")
 
 
 def test_workers_do_not_mind_the_signals_of_a_terminal(lab: Lab) -> None:
@@ -119,21 +119,25 @@ def test_a_crash_loop_backs_off_to_a_second_and_says_so(lab: Lab) -> None:
         assert tunnel.worker("outbound")["restarts"] == 0
 
 
-@pytest.mark.parametrize("end", ["client", "server"])
-@both
-def test_a_ping_loses_at_most_five_packets_when_a_worker_is_killed(lab: Lab, direction: str, end: str) -> None:
-    with joined(lab.left, lab.right) as (client, server):
-        tunnel = client if end == "client" else server
-        frames = tunnel.worker(direction)["frames"]
-        pinging = lab.left.popen(["ping", "-n", "-q", "-i", "0.002", "-c", "600", "-W", "5", RIGHT], stdout=-1)
-        wait_for(lambda: tunnel.worker(direction)["frames"] > frames + 100, what="pings under way")
-        pid = tunnel.kill_worker(direction)
-        tunnel.wait_replaced(direction, pid)
-        text, _ = pinging.communicate(timeout=60)
-        found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
-        assert found, text
-        assert found[1] == "600"
-        assert 600 - int(found[2]) <= 5, text
+def test_a_ping_loses_at_most_five_packets_when_a_worker_is_killed(lab: Lab) -> None:
+    with joined(lab.left, lab.right) as tunnels:
+        for tunnel in tunnels:
+            for direction in ("outbound", "inbound"):
+                check_loss(lab, tunnel, direction)
+
+
+def check_loss(lab: Lab, tunnel: Tunnel, direction: str) -> None:
+    """Kill a worker that carries pings."""
+    frames = tunnel.worker(direction)["frames"]
+    pinging = lab.left.popen(["ping", "-n", "-q", "-i", "0.002", "-c", "600", "-W", "5", RIGHT], stdout=-1)
+    wait_for(lambda: tunnel.worker(direction)["frames"] > frames + 100, what="pings under way")
+    pid = tunnel.kill_worker(direction)
+    tunnel.wait_replaced(direction, pid)
+    text, _ = pinging.communicate(timeout=60)
+    found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
+    assert found, text
+    assert found[1] == "600"
+    assert 600 - int(found[2]) <= 5, text
 
 
 def test_a_server_whose_worker_was_replaced_still_knows_its_peer(lab: Lab) -> None:

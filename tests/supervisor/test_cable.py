@@ -11,7 +11,8 @@ from tap2tap.config import Config
 from tap2tap.counters import Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor import route
-from tap2tap.supervisor.cable import joins_udp, super_frame_size
+from tap2tap.supervisor.cable import joins_udp
+from tap2tap.supervisor.tap_setup import super_frame_size
 from tap2tap.workers.train import MAX_PAYLOAD
 from tap2tap.workers.worker import Cable
 

@@ -16,7 +16,7 @@ from tap2tap.demo.lab import wait_for
 from tap2tap.errors import NoPermissionError, StartError
 from tap2tap.supervisor import process
 from tap2tap.supervisor.run_in_child import Job
-from tap2tap.supervisor.signals import STOP_SIGNALS
+from tap2tap.supervisor.signals import CAUGHT
 from tests.support.command import Done
 from tests.support.refused import known, refusing
 
@@ -148,16 +148,16 @@ def opened(fds: list[int]) -> list[int]:
 
 def test_a_child_has_dispositions_of_its_own_whatever_its_parent_and_its_parents_parent_chose() -> None:
     def life() -> int:
-        for number in STOP_SIGNALS:
+        for number in CAUGHT:
             os.kill(os.getpid(), number)
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*STOP_SIGNALS}
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*CAUGHT}
         return 0 if not blocked and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL else 1
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     handler = signal.signal(signal.SIGTERM, lambda *_: os._exit(9))
     try:
         assert run(life) == 0
-        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*STOP_SIGNALS}
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*CAUGHT}
     finally:
         signal.signal(signal.SIGINT, before)
         signal.signal(signal.SIGTERM, handler)
@@ -175,7 +175,7 @@ def test_a_fork_that_fails_leaves_no_descriptor_and_no_blocked_signal(monkeypatc
     with pytest.raises(StartError, match="the work failed: Resource temporarily unavailable"):
         Job("child", "the work", bytes)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*STOP_SIGNALS}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*CAUGHT}
 
 
 ORPHAN = """

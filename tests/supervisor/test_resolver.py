@@ -4,7 +4,7 @@ import ipaddress
 import multiprocessing
 import select
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap2tap import clock
 from tap2tap.demo.lab import wait_for
 from tap2tap.endpoint import PACKED, Endpoint, pack
-from tap2tap.errors import StartError
+from tap2tap.errors import NoSuchNameError, StartError
 from tap2tap.supervisor import process, resolver
-from tap2tap.supervisor.resolver import EVERY, MOST, SILENCE, Lookups, Resolver, endpoints_in
+from tap2tap.supervisor.resolver import AGAIN, EVERY, MOST, SILENCE, Lookups, Name, endpoints_in
 from tests.support.endpoints import endpoints
 from tests.support.tunnel import alive, wait_gone
 
@@ -51,18 +52,20 @@ def lookups_of(lookup: Lookup, **options: Any) -> Lookups:
     return made[-1]
 
 
-def resolver_of(lookup: Lookup, **options: Any) -> Resolver:
-    """A resolver of such a name; the answer of the start has been taken."""
+def name_of(lookup: Lookup, known: Sequence[Endpoint] = (OLD,)) -> Name:
+    """Such a name; the answer of the start has been taken, and was `known`."""
     lookups = lookups_of(lookup)
     wait_readable(lookups.fd)
     with suppress(StartError):
         lookups.take()
-    return Resolver(lookups, OLD, **options)
+    name = Name("name.example", lookups)
+    name.known = known
+    return name
 
 
-def looked(lookup: Lookup, now: float = 1000.0, heard: float = 0.0) -> tuple[Resolver, bool]:
-    """A resolver that has looked once, to the end; and whether it did anything."""
-    name = resolver_of(lookup)
+def looked(lookup: Lookup, now: float = 1000.0, heard: float = 0.0) -> tuple[Name, bool]:
+    """A name that has been looked up once, to the end; and whether anything was done."""
+    name = name_of(lookup)
     name.look(now, heard)
     return name, finish(name)
 
@@ -74,7 +77,7 @@ def wait_readable(fd: int) -> None:
     assert poll.poll(10_000)
 
 
-def finish(name: Resolver) -> bool:
+def finish(name: Name) -> bool:
     """Take the answer of the lookup under way; whether there was one."""
     waiting = name.waiting
     for fd, take in waiting.items():
@@ -86,13 +89,63 @@ def finish(name: Resolver) -> bool:
 def test_another_address_takes_the_place_of_the_known_one() -> None:
     name, did = looked(lambda: [NEW])
     assert did
-    assert name.known == NEW
+    assert name.known == [NEW]
     assert not name.waiting
 
 
-def test_a_name_with_several_addresses_keeps_the_known_one_in_any_order() -> None:
+def test_a_name_stands_for_all_its_addresses_in_the_order_of_the_answer() -> None:
     name, _ = looked(lambda: [NEW, OLD])
-    assert name.known == OLD
+    assert name.known == [NEW, OLD]
+
+
+def test_what_is_not_known_is_looked_up_again_soon(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whoever is waited for is told once, and once that it is there."""
+    number = multiprocessing.Value("i", 0)
+
+    def find() -> list[Endpoint]:
+        number.value += 1
+        if number.value < 4:
+            raise StartError("no name service")
+        return [NEW]
+
+    lookups = lookups_of(find)
+    name = Name("name.example", lookups)
+    now = clock.now()
+    for _ in range(4):
+        assert finish(name)
+        name.look(clock.now(), now)
+        assert not name.waiting
+        name.look(clock.now() + AGAIN, now)
+    assert name.known == [NEW]
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "waiting for a name service that knows 'name.example'" in said[0]
+    assert "is known now" in said[1]
+
+
+def no_such_name() -> list[Endpoint]:
+    """What a name service says of a mistake in a name."""
+    raise NoSuchNameError("cannot resolve: no such name")
+
+
+def test_a_name_that_does_not_exist_is_an_error_at_first() -> None:
+    name = Name("name.example", lookups_of(no_such_name))
+    with pytest.raises(NoSuchNameError, match="cannot resolve: no such name"):
+        finish(name)
+
+
+def test_a_name_that_does_not_exist_any_more_may_come_again() -> None:
+    number = multiprocessing.Value("i", 0)
+
+    def find() -> list[Endpoint]:
+        number.value += 1
+        return no_such_name() if number.value > 1 else [OLD]
+
+    name = Name("name.example", lookups_of(find))
+    finish(name)
+    name.ask(1000.0)
+    assert finish(name)
+    assert name.known == [OLD]
 
 
 def test_a_failed_lookup_changes_nothing() -> None:
@@ -101,7 +154,7 @@ def test_a_failed_lookup_changes_nothing() -> None:
 
     name, did = looked(fail)
     assert did
-    assert name.known == OLD
+    assert name.known == (OLD,)
 
 
 def test_a_peer_that_speaks_is_left_alone() -> None:
@@ -148,21 +201,14 @@ def test_a_lookup_that_takes_too_long_is_a_failure_and_the_next_one_is_as_good_a
 
 
 def test_a_process_that_is_gone_is_told_once_and_changes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    name = resolver_of(lambda: [NEW])
+    name = name_of(lambda: [NEW])
     for child in processes():
         child.kill()
     for now in range(1000, 1300, 50):
         name.look(float(now), 0.0)
         finish(name)
-    assert name.known == OLD
+    assert name.known == (OLD,)
     assert len(capfd.readouterr().err.splitlines()) == 1
-
-
-def test_what_this_end_cannot_send_to_is_passed_over() -> None:
-    name = resolver_of(lambda: [NEW, OTHER], usable=lambda each: each.address.version == 4)
-    name.look(1000.0, 0.0)
-    finish(name)
-    assert name.known == OTHER
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(11, "no process left"), OSError(12, "no memory")])
@@ -182,7 +228,7 @@ def test_without_room_for_a_lookup_nothing_happens(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(resolver, "Job", start)
     name, did = looked(lambda: [NEW])
     assert did
-    assert name.known == OLD
+    assert name.known == (OLD,)
 
 
 answers = st.lists(endpoints(st.just(1234), local=False), max_size=2 * MOST)

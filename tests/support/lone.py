@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tap2tap import log, memory
+from tap2tap import clock, log, memory
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.demo.lab import Host, wait_for
 from tap2tap.endpoint import Endpoint, from_sockaddr, load, store
@@ -31,6 +31,7 @@ from tap2tap.workers.worker import Cable
 ROOT = Path(__file__).parents[2]
 BUFFER = 8 << 20  # bytes that may wait in a socket: no test may depend on how fast the other side is
 TIMEOUT = 10.0
+AHEAD = -1  # of the slots of the link's group, which no worker uses
 
 
 def frame(size: int, seed: int = 0) -> bytes:
@@ -113,6 +114,10 @@ class Lone:
     def point_at(self, peer: Endpoint) -> None:
         """Write the peer into the memory."""
         store(self.memory.slots, Slot.PEER, peer)
+
+    def sleep(self, seconds: int) -> None:
+        """Set the worker's clock ahead of the true one, as if the machine had slept; 0 puts it right again."""
+        self.memory.link[AHEAD] = seconds * 10**9
 
     @property
     def known(self) -> Endpoint | None:
@@ -209,6 +214,8 @@ def main(argv: Sequence[str]) -> None:
     shared = mapped(fd)
     log.setup(argv[0], log.WARNING)
     loop = outbound if argv[0] == "outbound" else inbound
+    now_ns = clock.now_ns
+    clock.now_ns = lambda: now_ns() + shared.link[AHEAD]  # type: ignore[assignment]
     cable = Cable(name="lone", tap=tap, sock=socket.socket(fileno=sock), memory=shared, **facts)
     loop(
         cable,

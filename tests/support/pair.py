@@ -36,11 +36,12 @@ FRAMES_AT = STAGE_AREA + 64
 class Pair:
     """Both stages on one memory, as if their link ran both ends; `replace` is what a killed one gets.
 
-    The peer moves as the inbound stage says, without a check.
+    The peer moves as the inbound stage says, without a check. A `client` takes no notice of its own address.
     """
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, *, client: bool = False) -> None:
         self.memory = memory.create()
+        self._client = client
         self._stack = stack
         self.outgoing, self.incoming = Arena(AREA), Arena(AREA + PARTS_AREA)
         self._notices: list[Notice] = []
@@ -58,7 +59,8 @@ class Pair:
             for counts, (ours, theirs) in ((out, channel()), (into, channel()))
         )
         self.seal = SecureSeal(self.memory, seal, self.outgoing, 0)
-        self.open = SecureOpen(self.memory, open_, 2, self.incoming, AREA, LengthFilter(into))
+        lengths = LengthFilter(into)
+        self.open = SecureOpen(self.memory, open_, 2, self.incoming, AREA, lengths, client=self._client)
         for order in self.live.values():
             (self.out if order.task is Task.USE else self.into).order(dataclasses.replace(order, resumed=True))
 
@@ -153,7 +155,8 @@ class Pair:
         for notice in self.into.notices():
             self._notices.append(notice)
             if isinstance(notice, Proved) and notice.newest:
-                endpoint.store(self.memory.slots, Slot.PEER, notice.source)
+                found = notice.source.from_anywhere if self._client else notice.source
+                endpoint.store(self.memory.slots, Slot.PEER, found)
 
     @property
     def peer(self) -> str:
@@ -163,10 +166,12 @@ class Pair:
 
 
 @contextmanager
-def pair(*sessions: int, cipher: Cipher = Cipher.AES_256_GCM, until: float = float("inf")) -> Iterator[Pair]:
+def pair(
+    *sessions: int, cipher: Cipher = Cipher.AES_256_GCM, until: float = float("inf"), client: bool = False
+) -> Iterator[Pair]:
     """Both stages, with these sessions; the last is the one to send on."""
     with ExitStack() as stack:
-        made = Pair(stack)
+        made = Pair(stack, client=client)
         for index in sessions:
             made.session(index, cipher, until=until)
         yield made

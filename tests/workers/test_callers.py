@@ -41,6 +41,18 @@ def test_a_client_hears_nobody_but_its_remote() -> None:
         lone.wait_dropped(Drop.STRANGER, 3)
 
 
+def test_a_server_answers_the_empty_datagram_that_makes_its_peer_and_no_stranger() -> None:
+    with Lone("inbound", remote=False).start() as lone, lone.udp() as stranger:
+        lone.call(b"", b"", frame(60))
+        lone.call(b"", source=stranger)
+        lone.wait_dropped(Drop.STRANGER)
+        assert lone.received(1) == [b""]
+        for sock in (lone.peer, stranger):
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+
+
 @pytest.mark.parametrize("first", [frame(60, 1), b""], ids=["frame", "keepalive"])
 def test_a_server_takes_the_first_caller_and_moves_only_after_silence(first: bytes) -> None:
     with Lone("inbound", remote=False).start() as lone, lone.udp() as second:

@@ -92,8 +92,8 @@ class Kernel(Incoming):
         return self._now[number].segment
 
     def source(self, number: int) -> bytes:
-        """A struct sockaddr_in whose port tells the sources apart."""
-        return struct.pack("@H2s4s8x", socket.AF_INET, self._now[number].source.to_bytes(2), bytes(4))
+        """A struct sockaddr_in whose port tells the sources apart, and no local address."""
+        return struct.pack("@H2s4s8x4x", socket.AF_INET, self._now[number].source.to_bytes(2), bytes(4))
 
 
 @contextmanager

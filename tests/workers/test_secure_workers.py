@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from tap2tap import clock
 from tap2tap.counters import Count, Drop, Slot
 from tap2tap.demo.lab import Host, wait_for
 from tap2tap.memory import Private
@@ -112,3 +113,29 @@ def test_what_the_peers_link_says_comes_to_the_own(length: int) -> None:
         assert isinstance(received, Received)
         assert (received.index, received.counter, received.size) == (7, 16, length + OVERHEAD)
         assert received.text[:28] == text[:28]
+
+
+def test_idle_workers_forget_keys_whose_time_went_by_while_the_machine_slept() -> None:
+    header = wire.header(wire.TYPE_DATA, 7, CONTROL_COUNTERS)
+    cipher = Cipher.AES_256_GCM
+    datagram = header + aead(cipher, KEY).encrypt(wire.nonce(cipher, CONTROL_COUNTERS), frame(60), header)
+    until = clock.now_ns() + 180 * 10**9
+    with Lone("outbound", secure=True) as out, Lone("inbound", secure=True) as into:
+        for lone in (out, into):
+            lone.counts[Private.SESSION + 7] = CONTROL_COUNTERS
+            lone.link.order(Order(Task.USE if lone is out else Task.OPEN, cipher, 7, 7, until, data=KEY))
+            lone.start()
+        out.feed(frame(60))
+        into.call(datagram)
+        assert len(out.received(1)[0]) == 60 + OVERHEAD
+        assert into.written()[1] == frame(60)
+        for lone in (out, into):
+            lone.sleep(180)
+        idle = [lone.counts[Count.BEAT] for lone in (out, into)]
+        for lone, before in zip((out, into), idle, strict=True):  # twice: it may have looked at the clock already
+            wait_for(lambda lone=lone, before=before: lone.counts[Count.BEAT] >= before + 2, what="idle worker")  # type: ignore[misc]
+            lone.sleep(0)  # what shows that the key is not there, and not only of no use any more
+        out.feed(frame(60))
+        into.call(datagram)
+        out.wait_dropped(Drop.NO_SESSION)
+        into.wait_dropped(Drop.NO_SESSION)  # else it were a replay

@@ -65,7 +65,7 @@ class Open(Protocol):
         """Make `frames` the next ones in `train` that may be written, which are in the arena and of one kind.
 
         They are taken from the front of `train`, with all that is dropped there, each counted by its reason. False when
-        nothing is left. `source` is the `struct sockaddr` that the train came from.
+        nothing is left. `source` is where the train came from, and to which address of ours, as Endpoint.raw writes it.
         """
 
     def idle(self) -> None:
@@ -88,11 +88,11 @@ def opener(cable: Cable, arena: Arena, room: int, channel: socket.socket | None)
     lengths = LengthFilter(counts)
     if channel is not None:
         end = WorkerEnd(channel)
-        opened = SecureOpen(cable.memory, end, family, arena, room, lengths)
+        opened = SecureOpen(cable.memory, end, family, arena, room, lengths, client=cable.client)
         _take_over(cable, end, opened.obey)
         return opened
     peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.client)
-    return PlainOpen(counts, peers, lengths)
+    return PlainOpen(counts, peers, lengths, cable.sock)
 
 
 def _take_over(cable: Cable, channel: WorkerEnd, obey: Callable[[Order], None]) -> None:

@@ -1,20 +1,30 @@
 """Who the peer is: the rules of the plain protocol, which cannot tell a friend from a forger by anything but this.
 
-Client mode: the configured remote, for ever. Server mode: the first sender of something valid; another only when the
-present one has been silent for a while, so that a stray or forged datagram cannot steal a live tunnel.
+Client mode: where the supervisor says that the remote is. Server mode: the first sender of something valid; another
+only when the present one has been silent for a while, so that a stray or forged datagram cannot steal a live tunnel.
+
+Frames to the peer leave from the address of ours that it sends to. A server answers from where it was called, as a NAT
+or firewall before the client expects. A client goes on from the address that the server knows it by, though the kernel
+would choose a new one by now.
 """
 
-from tap2tap.endpoint import ENDPOINT_SLOTS, Endpoint, from_raw, load, store
+from socket import AddressFamily
+
+from tap2tap.endpoint import ENDPOINT_SLOTS, SOCKADDR_LENGTH, Endpoint, from_raw, load, store
 
 CHECK = ENDPOINT_SLOTS - 1
 SILENCE = 30 * 10**9  # ns without a word from the peer before another may take its place
+QUIET = 5 * 10**9  # ns between answers: two servers that were made each other's peers do not go on for ever
 
 
 class PeerFilter:
     """Decides whose datagrams come in, and keeps the peer's slots of the memory: those from `at` on, and `heard`.
 
-    A successor of a killed worker reads there who the peer is. Times are those of the clock in ns, sources are
-    `struct sockaddr` of the socket's family.
+    A successor of a killed worker reads there who the peer is. Times are those of the clock in ns, sources as
+    Endpoint.raw writes them for `family`.
+
+    `fixed` is client mode, where the supervisor writes the same slots when it turns to another remote. Should both
+    write at once, nothing or the remote before may be there until the supervisor looks again, within a second.
     """
 
     def __init__(self, slots: memoryview, at: int, heard: int, family: int, *, fixed: bool) -> None:
@@ -23,6 +33,8 @@ class PeerFilter:
         self._heard = heard
         self._fixed = fixed
         self._peer = Address(slots, at, family)
+        self._length = SOCKADDR_LENGTH[AddressFamily(family)]
+        self._quiet_until = 0
 
     def admits(self, source: bytes, now: int) -> bool:
         """Whether something valid from `source` comes in at `now`; it is noted that the peer was heard then."""
@@ -31,15 +43,38 @@ class PeerFilter:
         self._words[self._heard] = now
         return True
 
-    def _moves(self, source: bytes, now: int) -> bool:
-        if self._fixed or (self._peer.current() is not None and now - self._words[self._heard] < SILENCE):
+    def answers(self, now: int) -> bool:
+        """Whether an empty datagram that has come in at `now` is to be answered; that which made the peer always is."""
+        if self._fixed or now < self._quiet_until:
             return False
-        store(self._slots, self._at, from_raw(source))
+        self._quiet_until = now + QUIET
+        return True
+
+    def rest(self, now: int) -> None:
+        """Let the kernel choose a client's address again when nothing has come to the present one for long.
+
+        The way to the remote may be another one by now, and the server takes another address of its peer from now on.
+        """
+        if self._fixed and now - self._words[self._heard] >= SILENCE:
+            peer = load(self._slots, self._at)
+            if peer and peer.local:
+                store(self._slots, self._at, peer.from_anywhere)
+
+    def _moves(self, source: bytes, now: int) -> bool:
+        """Whether what comes from elsewhere, or to another address of ours, comes in: the slots say so then."""
+        peer = self._peer.current()
+        elsewhere = peer is None or source[: self._length] != peer[: self._length]
+        if elsewhere and (self._fixed or (peer is not None and now - self._words[self._heard] < SILENCE)):
+            return False
+        found = from_raw(source)
+        if self._fixed and self._peer.current() is not peer:
+            return False  # the supervisor has turned to another remote meanwhile
+        store(self._slots, self._at, found)
         return True
 
 
 class Address:
-    """The peer's address as a `struct sockaddr` of `family`: read again only when someone has changed it."""
+    """The peer's address, as Endpoint.raw writes it for `family`: read again only when someone has changed it."""
 
     def __init__(self, slots: memoryview, at: int, family: int) -> None:
         self._slots = self._words = slots

@@ -26,6 +26,9 @@ cdef class PlainOpen:
     cdef unsigned long long[::1] _counts
     cdef PeerFilter _peers
     cdef LengthFilter _lengths
+    cdef object _sock
 
+    @cython.locals(count=Py_ssize_t, empty=bint, now="unsigned long long")
     cpdef bint open(self, Train train, Train frames, bytes source) except -1
     cpdef idle(self)
+    cdef _answer(self, bytes source)

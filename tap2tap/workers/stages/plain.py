@@ -1,7 +1,11 @@
 """The stages of the plain protocol: one Ethernet frame is one datagram, and nothing is done to it."""
 
-from tap2tap import clock
+import contextlib
+import socket
+
+from tap2tap import clock, udp_socket
 from tap2tap.counters import Count, Counts, Drop
+from tap2tap.endpoint import from_raw
 from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
 from tap2tap.workers.stages.peer import PeerFilter
@@ -54,12 +58,17 @@ class PlainSeal:
 
 
 class PlainOpen:
-    """The inbound stage: who may come in is all there is to decide."""
+    """The inbound stage: who may come in is all there is to decide.
 
-    def __init__(self, counts: Counts, peers: PeerFilter, lengths: LengthFilter) -> None:
+    An empty datagram of a client is answered with another, so that the client knows that somebody is there. `sock` is
+    borrowed.
+    """
+
+    def __init__(self, counts: Counts, peers: PeerFilter, lengths: LengthFilter, sock: socket.socket) -> None:
         self._counts = counts
         self._peers = peers
         self._lengths = lengths
+        self._sock = sock
 
     def open(self, train: Train, frames: Train, source: bytes) -> bool:
         """Take all frames of `train` when it comes from the peer."""
@@ -72,15 +81,23 @@ class PlainOpen:
         empty = not train.size
         if not empty and not self._lengths.keep(frames):
             return False
-        if not self._peers.admits(source, clock.now_ns()):
+        now = clock.now_ns()
+        if not self._peers.admits(source, now):
             self._counts[STRANGER] += frames.count
             return False
         if empty:
             self._counts[KEEPALIVES] += count
+            if self._peers.answers(now):
+                self._answer(source)
         return not empty
 
     def idle(self) -> None:
-        """Nothing: nobody writes to this stage."""
+        """Let the peer's time go by."""
+        self._peers.rest(clock.now_ns())
+
+    def _answer(self, source: bytes) -> None:
+        with contextlib.suppress(OSError):
+            udp_socket.send(self._sock, b"", from_raw(source))
 
 
 class Keepalive:
@@ -93,6 +110,7 @@ class Keepalive:
         self._seconds = seconds
         self._sent = 0
         self._since = float("-inf")
+        self._wake_ups = clock.WakeUps()
 
     def due(self, sent: int, now: float) -> bool:
         """Whether nothing has been sent for `seconds`; `sent` is the number of datagrams sent so far."""
@@ -100,4 +118,6 @@ class Keepalive:
             return False
         if sent != self._sent:
             self._sent, self._since = sent, now
+        if self._wake_ups.slept():  # what was sent before that is found only now, and is no reminder
+            return True
         return now - self._since >= self._seconds

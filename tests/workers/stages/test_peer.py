@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap.endpoint import ENDPOINT_SLOTS, Endpoint, from_raw, load, store
-from tap2tap.workers.stages.peer import SILENCE, Address, PeerFilter
+from tap2tap.workers.stages import peer as peer_module
+from tap2tap.workers.stages.peer import QUIET, SILENCE, Address, PeerFilter
 
 CHECK = ENDPOINT_SLOTS - 1
 AT, HEARD = 1, 7
@@ -17,14 +18,17 @@ INET, INET6 = socket.AF_INET, socket.AF_INET6
 SECOND = 10**9
 
 
-def raw(host: str, port: int, family: int = INET) -> bytes:
-    """What the kernel says of a datagram's source."""
-    return Endpoint(ipaddress.ip_address(host), port).raw(family)
+def raw(host: str, port: int, family: int = INET, local: str | None = None) -> bytes:
+    """What the kernel says of a datagram's source, and of where it came to."""
+    ours = ipaddress.ip_address(local) if local else None
+    return Endpoint(ipaddress.ip_address(host), port, local=ours).raw(family)
 
 
 ALICE = raw("192.0.2.1", 1234)
 MALLORY = raw("192.0.2.66", 1234)
 OTHER_PORT = raw("192.0.2.1", 1235)
+WHO = {"alice": ("192.0.2.1", 1234), "mallory": ("192.0.2.66", 1234), "other port": ("192.0.2.1", 1235)}
+OURS = (None, "198.51.100.1", "198.51.100.2")
 
 
 def slots() -> memoryview:
@@ -138,6 +142,64 @@ def test_no_sequence_of_callers_moves_a_server_within_thirty_seconds(calls: list
         if expected:
             peer, heard = source, now
         assert load(block, AT) == (from_raw(peer) if peer else None)
+
+
+@given(
+    st.booleans(),
+    st.lists(
+        st.tuples(st.sampled_from([*WHO, "supervisor", "rest"]), st.sampled_from(OURS), st.integers(0, 2 * SILENCE)),
+        max_size=30,
+    ),
+)
+def test_frames_leave_from_where_the_peer_sends_to(fixed: bool, calls: list[tuple[str, str | None, int]]) -> None:
+    block = slots()
+    peers = client(block, ALICE) if fixed else server(block)
+    peer, local = ("alice" if fixed else None), None
+    now = heard = quiet_until = 0
+    for what, to, pause in calls:
+        now += pause
+        if what == "supervisor":
+            if fixed:  # it turns to another remote, or looks whether the one that it means is there
+                peer, local = ("mallory", None) if to else (peer, local)
+                store(block, AT, from_raw(raw(*WHO[peer or ""], local=local)))
+            continue
+        if what == "rest":
+            peers.rest(now)
+            local = None if fixed and now - heard >= SILENCE else local
+        else:
+            expected = what == peer or (not fixed and (peer is None or now - heard >= SILENCE))
+            assert peers.admits(raw(*WHO[what], local=to), now) == expected
+            if expected:
+                answers = not fixed and (what != peer or now >= quiet_until)
+                peer, local, heard = what, to, now
+                assert peers.answers(now) == answers
+                quiet_until = now + QUIET if answers else quiet_until
+        assert load(block, AT) == (from_raw(raw(*WHO[peer], local=local)) if peer else None)
+        assert Address(block, AT, INET).current() == (raw(*WHO[peer], local=local) if peer else None)
+
+
+def test_a_client_leaves_the_remote_to_the_supervisor_that_turns_to_another_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = slots()
+    peers = client(block, ALICE)
+
+    def meanwhile(source: bytes) -> Endpoint:
+        store(block, AT, from_raw(MALLORY))
+        return from_raw(source)
+
+    monkeypatch.setattr(peer_module, "from_raw", meanwhile)
+    assert not peers.admits(raw(*WHO["alice"], local=OURS[1]), 1)
+    assert load(block, AT) == from_raw(MALLORY)
+
+
+@given(st.integers(0, 20), st.integers(0, 2 * QUIET))
+def test_two_servers_that_a_forger_made_each_others_peers_fall_silent(delay: int, start: int) -> None:
+    ends = [server(slots()), server(slots())]
+    now, at, answers = start, 0, 0
+    while ends[at].admits(ALICE, now) and ends[at].answers(now):  # each is Alice to the other
+        at, now, answers = 1 - at, now + delay * 10**6, answers + 1
+        assert answers < 3
 
 
 def test_there_is_nowhere_to_send_until_a_peer_is_known() -> None:

@@ -1,6 +1,9 @@
 """The stages of the plain protocol: whose frames come in, which lengths, and when the peer is reminded of us."""
 
+import ipaddress
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from hypothesis import given
@@ -8,26 +11,28 @@ from hypothesis import strategies as st
 
 from tap2tap import clock, memory
 from tap2tap.counters import Count, Drop, Slot
-from tap2tap.endpoint import from_raw, load
+from tap2tap.endpoint import Endpoint, from_raw, from_sockaddr, load, store
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
-from tap2tap.workers.stages.peer import SILENCE, PeerFilter
+from tap2tap.workers.stages.peer import QUIET, SILENCE, PeerFilter
 from tap2tap.workers.stages.plain import Keepalive, PlainOpen, PlainSeal
 from tap2tap.workers.train import Train
 from tests.support import frames
 from tests.support.ends import slots
 from tests.support.pair import HERE, THERE
 
+NOBODY = Endpoint(ipaddress.ip_address("255.255.255.255"), 1234).raw(socket.AF_INET)
+
 
 class Opener:
-    """The inbound stage of a server."""
+    """The inbound stage of a server, or of a client; `sock` is borrowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, sock: socket.socket, *, client: bool = False) -> None:
         self.memory = memory.create()
         self.arena = Arena(1 << 17)
-        peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=False)
-        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(self.memory.inbound))
+        peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=client)
+        self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(self.memory.inbound), sock)
 
     def opened(self, *datagrams: bytes, source: bytes = HERE) -> list[bytes]:
         """The frames in one train of datagrams."""
@@ -49,8 +54,21 @@ class Opener:
         return {drop.name: counts[Count.DROPPED + drop] for drop in Drop if counts[Count.DROPPED + drop]}
 
 
-def test_a_train_of_the_peer_is_a_train_of_frames() -> None:
-    opener = Opener()
+@pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    """A socket that reaches nobody but this host."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        yield made
+
+
+@pytest.fixture
+def opener(sock: socket.socket) -> Opener:
+    """The inbound stage of a server."""
+    return Opener(sock)
+
+
+def test_a_train_of_the_peer_is_a_train_of_frames(opener: Opener) -> None:
     train = [b"1" * 100, b"2" * 100, b"3" * 14]
     assert opener.opened(*train) == train
     assert opener.opened(*train, source=THERE) == []
@@ -60,8 +78,7 @@ def test_a_train_of_the_peer_is_a_train_of_frames() -> None:
     assert opener.opened(*train, source=THERE) == train
 
 
-def test_empty_datagrams_are_keepalives_and_make_a_peer() -> None:
-    opener = Opener()
+def test_empty_datagrams_are_keepalives_and_make_a_peer(opener: Opener) -> None:
     assert opener.opened(b"") == []
     assert opener.memory.inbound[Count.KEEPALIVES] == 1
     assert load(opener.memory.slots, Slot.PEER) == from_raw(HERE)
@@ -70,8 +87,77 @@ def test_empty_datagrams_are_keepalives_and_make_a_peer() -> None:
     assert opener.drops == {"STRANGER": 1}
 
 
-def test_what_is_no_frame_makes_no_peer() -> None:
-    opener = Opener()
+def test_a_server_answers_empty_datagrams_of_its_peer_now_and_then(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ns()
+    monkeypatch.setattr(clock, "now_ns", lambda: now)
+    with ExitStack() as stack:
+        callers = []
+        for _ in range(2):
+            callers.append(stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+            callers[-1].bind(("127.0.0.1", 0))
+            callers[-1].setblocking(False)
+        first, second = (from_sockaddr(each.getsockname()).raw(socket.AF_INET) for each in callers)
+
+        def answers() -> list[int]:
+            """How many came to each."""
+            found = []
+            for caller in callers:
+                found.append(0)
+                with suppress(BlockingIOError):
+                    while True:
+                        assert caller.recvfrom(100) == (b"", sock.getsockname())
+                        found[-1] += 1
+            return found
+
+        server = Opener(sock)
+        for source, pause, expected in (
+            (first, 0, [1, 0]),  # at once
+            (first, QUIET - 1, [0, 0]),
+            (second, 0, [0, 0]),
+            (first, 1, [1, 0]),
+            (second, SILENCE - 1, [0, 0]),
+            (second, 1, [0, 1]),  # at once, too: it is the peer now
+            (first, QUIET, [0, 0]),
+        ):
+            now += pause
+            server.opened(b"", source=source)
+            assert answers() == expected
+            server.opened(b"x" * 60, source=source)
+            assert answers() == [0, 0]
+        client = Opener(sock, client=True)
+        store(client.memory.slots, Slot.PEER, from_raw(first))
+        client.opened(b"", source=first)
+        assert client.memory.inbound[Count.KEEPALIVES] == 1
+        assert answers() == [0, 0]
+
+
+def test_an_answer_that_the_kernel_refuses_is_no_fault(opener: Opener) -> None:
+    assert opener.opened(b"", source=NOBODY) == []
+    assert opener.opened(b"x" * 60, source=NOBODY) == [b"x" * 60]
+
+
+def test_an_idle_client_lets_the_kernel_choose_its_address_after_silence(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ns()
+    monkeypatch.setattr(clock, "now_ns", lambda: now)
+    called = from_raw(HERE)._replace(local=ipaddress.ip_address("192.0.2.9"))
+    for client in (True, False):
+        opener = Opener(sock, client=client)
+        store(opener.memory.slots, Slot.PEER, from_raw(HERE))
+        frame = b"x" * 60
+        assert opener.opened(frame, source=called.raw(socket.AF_INET)) == [frame]
+        now += SILENCE - 1
+        opener.stage.idle()
+        assert load(opener.memory.slots, Slot.PEER) == called
+        now += 1
+        opener.stage.idle()
+        assert load(opener.memory.slots, Slot.PEER) == (called.from_anywhere if client else called)
+
+
+def test_what_is_no_frame_makes_no_peer(opener: Opener) -> None:
     assert opener.opened(b"x" * 13, source=THERE) == []
     assert load(opener.memory.slots, Slot.PEER) is None
     assert opener.drops == {"TOO_SHORT": 1}
@@ -96,8 +182,7 @@ def test_what_fits_is_what_every_single_frame_says(size: int, count: int, last: 
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 65507), (13, 5000)])
-def test_a_train_of_tiny_datagrams_is_dropped_and_counted(size: int, count: int) -> None:
-    opener = Opener()
+def test_a_train_of_tiny_datagrams_is_dropped_and_counted(size: int, count: int, opener: Opener) -> None:
     train = Train()
     train.at, train.size, train.step, train.count, train.last = 64, size, size, count, size
     assert opener.opened_train(train) == []

@@ -1,9 +1,13 @@
 """What the link tells the seal and open stages, and what it hears from them."""
 
+import ipaddress
+import socket
+
 import pytest
 
 from tap2tap import clock
 from tap2tap.counters import Count, Slot
+from tap2tap.endpoint import from_raw
 from tap2tap.memory import GROUP, SESSIONS, Private
 from tap2tap.protocols.secure.limits import CONTROL_COUNTERS, REJECT_AFTER_MESSAGES, SAME_AGE
 from tap2tap.protocols.secure.mailbox import LinkEnd, Order, Proved, Task, WorkerEnd, channel
@@ -140,6 +144,26 @@ def test_a_new_session_begins_anew_although_its_slot_was_written_to_by_the_one_b
         frames = numbered(80, 80)
         assert both.opened(both.sealed(frames)) == frames
         assert not both.drops
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_a_server_tells_the_link_to_which_address_the_peer_sends_and_a_client_only_where_it_is(
+    client: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ns()
+    monkeypatch.setattr(clock, "now_ns", lambda: now)
+    here, there = (from_raw(each) for each in (HERE, THERE))
+    places = [
+        each._replace(local=ipaddress.ip_address(ours)) for each in (here, there) for ours in ("10.0.0.1", "10.0.0.2")
+    ]
+    with pair(7, client=client) as both:
+        for place, news in zip([*places, places[-1]], [True, not client, True, not client, False], strict=True):
+            frames = numbered(80, 80)
+            assert both.opened(both.sealed(frames), place.raw(socket.AF_INET)) == frames
+            assert [(each.source, each.newest) for each in both.notices() if isinstance(each, Proved)] == [
+                (place, True)
+            ] * news
+            now += 10**9
 
 
 def moved_by(both: Pair, *datagrams: bytes, source: bytes = THERE) -> list[bool]:

@@ -20,7 +20,9 @@ cdef class SecureOpen:
     cdef Sessions _sessions
     cdef Address _peer
     cdef long long _now, _mail, _accepted, _late, _skipped, _proofs, _told_at, _missed_at
-    cdef bytes _told
+    cdef bytes _told, _source, _place
+    cdef int _family
+    cdef bint _client
 
     cpdef bint open(self, Train train, Train frames, bytes source) except -1
     cpdef idle(self)
@@ -31,4 +33,5 @@ cdef class SecureOpen:
     cdef int _control(self, Session session, Train train, Py_ssize_t length, bytes source) except -1
     cdef Py_ssize_t _take(self, Session session, Train train, Py_ssize_t length) except -1
     cdef int _note(self, Session session, bint newest, bytes source) except -1
+    cdef bytes _where(self, bytes source)
     cdef bint _is_news(self, bytes source) except -1

@@ -44,11 +44,20 @@ NOTHING = -2  # no text was accepted
 class SecureOpen:
     """The inbound stage: authentic, fresh datagrams of open sessions.
 
-    `family` is that of sources; parts.AREA bytes of the arena at `area` are for frames that come in parts.
+    `family` is that of sources; parts.AREA bytes of the arena at `area` are for frames that come in parts. A `client`
+    does not mind to which address of its own the peer sends.
     """
 
     def __init__(
-        self, memory: Memory, channel: WorkerEnd, family: int, arena: Arena, area: int, lengths: LengthFilter
+        self,
+        memory: Memory,
+        channel: WorkerEnd,
+        family: int,
+        arena: Arena,
+        area: int,
+        lengths: LengthFilter,
+        *,
+        client: bool,
     ) -> None:
         self._slots, self._counts = memory.slots, memory.inbound
         self._channel = channel
@@ -58,6 +67,8 @@ class SecureOpen:
         self._parts = Parts(arena, area, memory.inbound)
         self._sessions = Sessions(memory.inbound, self._parts)
         self._peer = Address(memory.slots, Slot.PEER, family)
+        self._family, self._client = family, client
+        self._source = self._place = b""  # the source of what came last, and that as the peer's address has it
         self._now = 0
         self._accepted = self._late = self._proofs = 0  # of what is being opened; the last: of the peer's link
         self._skipped, self._missed_at = 0, 0  # counters in a row, of the same; when the link was told of such
@@ -202,13 +213,19 @@ class SecureOpen:
         self._slots[PEER_HEARD] = self._now
         # What was held back or overtaken says nothing of where the peer is now (docs/protocol.md, 3.2).
         newest = newest and counts[LATEST] - session.until <= SAME_AGE_NS
-        elsewhere = newest and source != self._peer.current() and self._is_news(source)
+        elsewhere = newest and self._where(source) != self._peer.current() and self._is_news(source)
         if elsewhere or self._proofs or not session.proved:
             session.proved = self._channel.proved(session.index, from_raw(source), newest=newest)
         if self._skipped >= MISSED and self._now - self._missed_at >= AGAIN:
             self._missed_at = self._now
             self._channel.missed()
         self._skipped = 0
+
+    def _where(self, source: bytes) -> bytes:
+        if source is not self._source:
+            self._source = source
+            self._place = from_raw(source).from_anywhere.raw(self._family) if self._client else source
+        return self._place
 
     def _is_news(self, source: bytes) -> bool:
         """Whether the link is to hear that the peer is there, and not where it is said to be."""

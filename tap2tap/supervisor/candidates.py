@@ -1,0 +1,154 @@
+"""What the configured remotes stand for: addresses, names, and link-local addresses on an interface by its name."""
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from tap2tap import clock, endpoint, log
+from tap2tap.config import Config
+from tap2tap.endpoint import Endpoint
+from tap2tap.link.messages import REMOTES
+from tap2tap.supervisor.resolver import Identity, Lookups, Name
+from tap2tap.supervisor.signals import Interrupted, Signals
+
+FIRST_WAIT = 2.0  # seconds that a start waits for the first answers of name services
+
+
+def interleave(found: Sequence[Endpoint]) -> list[Endpoint]:
+    """The same, the versions of IP by turns for as long as there are both, the best first (RFC 8305, 4).
+
+    Where one of them does not work, the second address tried is of the other.
+    """
+    first = [each for each in found if each.address.version == found[0].address.version]
+    second = [each for each in found if each.address.version != found[0].address.version]
+    both = [each for pair in zip(first, second, strict=False) for each in pair]
+    pairs = len(both) // 2
+    return both + first[pairs:] + second[pairs:]
+
+
+def in_order(remotes: Sequence[Sequence[Endpoint]], most: int = REMOTES) -> list[Endpoint]:
+    """All that the remotes stand for, at most `most`: the preferred remote first, each with a fair share."""
+    share = max(1, most // max(1, len(remotes)))
+    return list(dict.fromkeys(each for remote in remotes for each in interleave(remote)[:share]))[:most]
+
+
+class Remote(Protocol):
+    """One remote; `known` is what it stands for now, the best first. Times are those of `clock`."""
+
+    known: Sequence[Endpoint]
+
+    def look(self, now: float, heard: float) -> None:
+        """See what is due; `heard` is when the peer was last heard, or when the tunnel began."""
+
+    def ask(self, now: float) -> None:
+        """Find out again what it stands for."""
+
+    @property
+    def waiting(self) -> dict[int, Callable[[], None]]:
+        """What to do when a descriptor is readable."""
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+
+
+class Literal:
+    """A remote that is an address, of the interface `zone` if it is link-local."""
+
+    waiting: dict[int, Callable[[], None]] = {}  # noqa: RUF012  (it stays empty)
+
+    def __init__(self, address: Endpoint, zone: str) -> None:
+        self.known: Sequence[Endpoint] = () if zone else (address,)
+        self._address = address
+        self._zone = zone
+        self._told = False
+        self.ask(0.0)
+
+    def look(self, now: float, heard: float) -> None:  # noqa: ARG002  (of a Remote)
+        """Find the interface: it may have been made anew, with another index."""
+        if not self._zone:
+            return
+        index = _index(self._zone)
+        self.known = (self._address._replace(scope=index),) if index else ()
+        if index and self._told:
+            log.info("the interface of the remote is there", interface=self._zone)
+        elif not index and not self._told:
+            words = "waiting for the interface of the remote: what stands behind its % must be the name of one"
+            log.warning(words, remote=self._address.address, interface=self._zone)
+        self._told = not index
+
+    def ask(self, now: float) -> None:
+        """Find the interface."""
+        self.look(now, now)
+
+    def close(self) -> None:
+        """Nothing: nobody is asked."""
+
+
+def _index(interface: str) -> int:
+    """The index of an interface, which may stand there itself; 0 if there is none."""
+    with contextlib.suppress(OSError):
+        return socket.if_nametoindex(interface)
+    return int(interface) if interface.isascii() and interface.isdigit() and len(interface) < 10 else 0
+
+
+class Candidates:
+    """Where the peer may be, by all its remotes, from the creation of this, before any key is read, to `close`."""
+
+    def __init__(self, config: Config, become: Identity) -> None:
+        self._remotes: list[Remote] = []
+        self.fixed = True  # whether they are addresses, all of them: they do not change
+        try:
+            for host, port in config.remotes:
+                found = endpoint.literal(host, port)
+                self._remotes.append(Literal(*found) if found else Name(host, Lookups(host, port, become)))
+                self.fixed = self.fixed and found is not None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def known(self) -> list[Endpoint]:
+        """They, the best first."""
+        return in_order([remote.known for remote in self._remotes])
+
+    @property
+    def waiting(self) -> dict[int, Callable[[], None]]:
+        """What to do when a lookup has answered; it may raise StartError, which ends the tunnel."""
+        return {fd: take for remote in self._remotes for fd, take in remote.waiting.items()}
+
+    def await_first(self, stop: Signals) -> None:
+        """Wait for the answers that are due, for FIRST_WAIT at the most. Raises NoSuchNameError, Interrupted."""
+        until = clock.now() + FIRST_WAIT
+        while (waiting := self.waiting) and (left := until - clock.now()) > 0:
+            poll = select.poll()
+            for fd in (stop.fd, *waiting):
+                poll.register(fd, select.POLLIN)
+            ready = [fd for fd, _ in poll.poll(left * 1000)]
+            if stop.fd in ready and stop.stop():
+                raise Interrupted
+            for fd in ready:
+                waiting.get(fd, lambda: None)()
+
+    def look(self, now: float, heard: float) -> None:
+        """See what is due."""
+        for remote in self._remotes:
+            remote.look(now, heard)
+
+    def ask(self, now: float) -> None:
+        """Find out again what all of them stand for."""
+        for remote in self._remotes:
+            remote.ask(now)
+
+    def close(self) -> None:
+        """Look up no more."""
+        for remote in self._remotes:
+            remote.close()
+
+
+@contextlib.contextmanager
+def make_candidates(config: Config, become: Identity) -> Iterator[Candidates]:
+    """Make them, and see to their end. Raises StartError."""
+    with contextlib.closing(Candidates(config, become)) as candidates:
+        yield candidates

@@ -1,0 +1,119 @@
+"""Watching over the route to the peer: there may be none yet, or one that leads into the tunnel itself.
+
+The kernel is asked as it would decide for the socket: with its mark, its device and its address.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from tap2tap import clock, device, endpoint, log, udp_socket
+from tap2tap.counters import Count, Link, Slot
+from tap2tap.endpoint import Endpoint
+from tap2tap.supervisor import netlink
+from tap2tap.supervisor.loop import next_second
+from tap2tap.workers.worker import Cable
+
+SILENCE = 5.0  # seconds in which the plain protocol has heard nothing
+MOST = 8  # addresses that are asked for
+NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # EINVAL: a blackhole
+STORM = 1000  # frames a second that go out while next to nothing comes in
+
+
+def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
+    """The route that datagrams of `sock` to `peer` take. Raises OSError: one of NO_ROUTE when there is none."""
+    here, name = endpoint.from_sockaddr(sock.getsockname()), udp_socket.bound_device(sock)
+    source = None if here.address.is_unspecified or here.address.version != peer.address.version else here.address
+    interface = peer.scope or (socket.if_nametoindex(name) if name else 0)
+    return netlink.route(peer, here.port, source, udp_socket.mark_of(sock), interface, os.fstat(sock.fileno()).st_uid)
+
+
+class Ways:
+    """A part of the supervisor's loop. `known` tells where the peer may be; `wake` is called when there is a way."""
+
+    waiting: dict[int, Callable[[], None]] = {}  # noqa: RUF012  (it stays empty)
+
+    def __init__(self, cable: Cable, known: Callable[[], Sequence[Endpoint]], wake: Callable[[], None]) -> None:
+        self.due = next_second(clock.now())
+        self._cable = cable
+        self._known = known
+        self._wake = wake
+        self._none: set[Endpoint] = set()  # to which there was no route
+        self._waits = self._loops = self._unplugged = False
+        self._other = 0  # the index of an interface that is not our tap
+        self._frames = self._datagrams = 0
+
+    def look(self) -> None:
+        """Ask the kernel, and tell once what is wrong and that it is right again."""
+        self.due = next_second(clock.now())
+        slots = self._cable.memory.slots
+        local = endpoint.load(slots, Slot.LOCAL)
+        if local and local.port != self._cable.sock.getsockname()[1]:
+            return  # a stand-in for the socket, which is waited for
+        peer = endpoint.load(slots, Slot.PEER)
+        there = [peer.from_anywhere] if peer else []
+        heard = self._heard(slots)
+        peers = there if heard else list(dict.fromkeys([*there, *self._known()]))[:MOST]
+        routes = {each: self._ask(each) for each in peers}
+        self._loop([each for each, found in routes.items() if found and found.interface == self._tap(found.interface)])
+        none = {each for each, found in routes.items() if found is None}
+        gained = not heard and any(each in self._none for each in routes if each not in none)
+        self._none = none
+        if peers and len(none) == len(peers) and not heard:
+            if not self._waits:
+                log.warning("no route to the peer, waiting for one (ip route get tells more)", remote=peers[0])
+            self._waits = True
+        elif self._waits:
+            self._waits = False
+            log.info("there is a route to the peer", remote=next(each for each in [*peers, None] if each not in none))
+        if gained:
+            self._wake()
+
+    def _heard(self, slots: memoryview) -> bool:
+        """Whether the peer is there, as far as is known."""
+        if slots[Slot.LINK]:
+            return bool(slots[Slot.LINK] == Link.UP)
+        return bool(clock.now() - slots[Slot.PEER_HEARD] / 1e9 < SILENCE)
+
+    def _ask(self, peer: Endpoint) -> netlink.Route | None:
+        """The route, None when there is none; one to nowhere if the kernel does not tell."""
+        try:
+            return way(self._cable.sock, peer)
+        except OSError as error:
+            return None if error.errno in NO_ROUTE else netlink.Route(0, 0)
+
+    def _tap(self, interface: int) -> int:
+        """The index of our tap, if that may be it; it may have been moved, or renamed."""
+        if interface in (0, self._other):
+            return -1
+        with suppress(OSError):
+            name, mac = device.name_and_mac(self._cable.tap)
+            tap = netlink.link(name=name)
+            if tap and tap.number == interface and tap.address == mac:
+                return interface
+            self._other = interface
+        return -1
+
+    def _loop(self, peers: Sequence[Endpoint]) -> None:
+        """Tell that datagrams come back as frames, and plug the cable out while they do so in great number.
+
+        With a key the link does so when it does not hear the peer.
+        """
+        frames, datagrams = self._cable.memory.outbound[Count.FRAMES], self._cable.memory.inbound[Count.DATAGRAMS]
+        storm = frames - self._frames >= STORM and (datagrams - self._datagrams) * 100 < frames - self._frames
+        self._frames, self._datagrams = frames, datagrams
+        if peers and not self._loops:
+            address = peers[0].address
+            log.warning(
+                f"the route to {address} leads into this tunnel: give it one outside, ip route add {address} via"
+                " GATEWAY, or start with --device NAME, or with --mark N and an ip rule for that mark",
+                interface=self._cable.name,
+            )
+        if self._loops and not peers:
+            log.info("the route to the peer does not lead into this tunnel any more")
+        self._loops = bool(peers)
+        if not self._cable.memory.slots[Slot.LINK] and ((self._unplugged and not peers) or (storm and self._loops)):
+            self._unplugged = self._loops
+            device.set_carrier(self._cable.tap, on=not self._loops)

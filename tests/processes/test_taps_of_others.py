@@ -1,0 +1,231 @@
+"""A tap that somebody else has made: an ordinary user may have it, and it is left as it was found."""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tap2tap import device
+from tap2tap.demo.lab import Host, Lab, wait_for
+from tests.processes.test_ends import script
+from tests.processes.test_failures import planted
+from tests.support.command import mistake, tap2tap
+from tests.support.secured import make_keys
+from tests.support.taps import ORDINARY, UID, attached, make, state
+from tests.support.traffic import bulk
+from tests.support.tunnel import COMMAND, LEFT, RIGHT, Tunnel, address, wait_gone, wait_ping
+
+ALL = device.TUN_F_CSUM | device.TUN_F_TSO4 | device.TUN_F_TSO6
+OTHER = "02:00:00:00:00:17"
+
+
+# An ordinary user
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder of that user's."""
+    with TemporaryDirectory() as folder:
+        os.chown(folder, UID, UID)
+        yield Path(folder)
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(("keyed", "queues"), [(False, ["multi_queue"]), (True, [])], ids=["plain", "key"])
+def test_an_ordinary_user_needs_nothing_but_a_tap_that_is_set_up(
+    lab: Lab, home: Path, queues: list[str], *, keyed: bool
+) -> None:
+    make(lab.left, "user", str(UID), *queues)
+    lab.left.link("tap0", mtu=1434, state="up")
+    before = state(lab.left)
+    client, server = ([], [])
+    if keyed:
+        client, server = (["--key", key] for key in make_keys(home))
+        os.chown(client[1], UID, UID)
+    with (
+        Tunnel(lab.right, *server),
+        Tunnel(lab.left, "--remote", lab.right.ipv4, *client, **ORDINARY) as tunnel,
+    ):
+        assert tunnel.stats()["mtu"] == 1434
+        assert tunnel.said("mtu=1434")
+        address(lab.left, lab.right)
+        wait_ping(lab.left, RIGHT)
+        assert state(lab.left).gso[1] == before.gso[1]  # super-frames of any size come
+        assert state(lab.left).offloads
+        bulk(lab.left, lab.right, RIGHT, size=1 << 20)
+        bulk(lab.right, lab.left, LEFT, size=1 << 20)
+        assert tunnel.stop() == 0
+    assert not [line for line in tunnel.log if "warning" in line and "no --key" not in line]
+    assert state(lab.left) == before
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ([], "ip link set tap0 up"),
+        (["--mtu", "1400", "--mac", OTHER], f"ip link set tap0 address {OTHER} mtu 1400 up"),
+    ],
+    ids=["down", "other"],
+)
+def test_what_he_may_not_set_is_a_command_for_root(lab: Lab, options: list[str], command: str) -> None:
+    make(lab.left, "user", str(UID))
+    lab.left.link("tap0", mtu=1300)
+    before = state(lab.left)
+    mistake(tap2tap("-i", "tap0", *options, host=lab.left, **ORDINARY), 4, f"have root run '{command}'$")
+    assert state(lab.left) == before
+    lab.left.run(command.split())
+    with Tunnel(lab.left, *options, **ORDINARY):
+        pass
+
+
+@pytest.mark.usefixtures("root")
+def test_a_tap_that_is_longer_than_any_datagram_is_not_taken_as_it_is(lab: Lab) -> None:
+    make(lab.left, "user", str(UID))
+    lab.left.link("tap0", mtu=65521, state="up")
+    mistake(tap2tap("-i", "tap0", host=lab.left, **ORDINARY), 4, f"'ip link set tap0 mtu {device.MAX_MTU}'")
+
+
+# As it was found
+
+
+HANGING = (
+    "import tap2tap.supervisor.tap_setup as setup\nreal = setup.apply\n"
+    "setup.apply = lambda *facts: (real(*facts), time.sleep(600))"
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "end"),
+    [("new", "SIGTERM"), ("set-up", "SIGTERM"), ("set-up", "SIGKILL"), ("set-up", "set-up"), ("set-up", "hook")],
+)
+def test_an_existing_tap_is_left_as_it_was_found(lab: Lab, tmp_path: Path, made: str, end: str) -> None:
+    make(lab.left, *(["multi_queue"] if made == "set-up" else []), offloads=ALL if made == "set-up" else 0)
+    if made == "set-up":
+        lab.left.link("tap0", mtu=1234, address="02:00:00:00:00:01", gso_max_segs=5, gso_max_size=9000, state="up")
+    before = state(lab.left)
+    options = ["--mtu", "1400", "--mac", OTHER, "--up", script(tmp_path / "hook", f"exit {int(end == 'hook')}")]
+    command = planted(HANGING) if end == "set-up" else COMMAND
+    tunnel = Tunnel(lab.left, *options, command=command, wait=end.startswith("SIG"))
+    if end == "hook":
+        assert tunnel.wait() == 1
+    else:
+        wait_for(lambda: state(lab.left).gso[1] > 9000, what="set-up")
+        during, descendants = state(lab.left), tunnel.descendants()
+        assert (during.mtu, during.address, during.up) == (1400, OTHER, True)
+        assert during.gso != before.gso
+        assert during.offloads > before.offloads
+        if end == "SIGKILL":
+            tunnel.process.kill()
+            wait_gone(descendants)
+        else:
+            assert tunnel.stop() == 0
+    assert state(lab.left) == before
+    assert not tunnel.said("as it was found")
+
+
+def test_what_its_administrator_has_changed_meanwhile_stays(lab: Lab) -> None:
+    make(lab.left)
+    before = state(lab.left)
+    with Tunnel(lab.left):
+        lab.left.link("tap0", mtu=1000, ifname="lan7")
+    assert state(lab.left, "lan7") == before._replace(mtu=1000)
+
+
+@pytest.mark.parametrize("end", ["deleted", "moved"])
+def test_a_tap_that_is_gone_in_the_end_is_left_alone_without_a_word(lab: Lab, end: str) -> None:
+    make(lab.left)
+    with Tunnel(lab.left) as tunnel:
+        descendants = tunnel.descendants()
+        if end == "deleted":
+            lab.left.delete_link("tap0")
+            assert tunnel.wait() == 1
+        else:
+            lab.left.run(["ip", "link", "set", "tap0", "netns", str(lab.right.pid)])
+            make(lab.left)  # another one
+            lab.left.link("tap0", mtu=1438, state="up")
+            before = state(lab.left)
+            assert tunnel.stop() == 0
+    wait_gone(descendants)
+    assert not tunnel.said("tap2tap tap")
+    if end == "moved":
+        assert state(lab.left) == before
+
+
+def test_only_an_existing_tap_has_a_process_that_keeps_the_privileges(lab: Lab) -> None:
+    make(lab.left)
+    with Tunnel(lab.left) as existing, Tunnel(lab.left, "--port", "1235", interface="tap1") as own:
+        (keeper,) = [each for each in existing.descendants() if each.name() == "tap2tap:tap"]
+        assert "tap2tap:tap" not in {each.name() for each in own.descendants()}
+        held = [str(each.readlink()) for each in Path(f"/proc/{keeper.pid}/fd").iterdir() if int(each.name) > 2]
+        assert sorted(each.split(":")[0] for each in held) == ["/dev/net/tun", "socket"]
+        assert not keeper.net_connections("inet")
+
+
+def test_what_the_last_program_has_left_in_it_loses_no_frames(lab: Lab) -> None:
+    make(lab.left)
+    with attached(lab.left) as fd:
+        fcntl.ioctl(fd, device.TUNSETVNETHDRSZ, struct.pack("i", 12))
+        only = struct.pack("HH6s", 0, 1, bytes.fromhex("020000000099"))  # struct tun_filter
+        fcntl.ioctl(fd, device.TUNSETTXFILTER, only)
+    with Tunnel(lab.right), Tunnel(lab.left, "--remote", lab.right.ipv4):
+        address(lab.left, lab.right)
+        wait_ping(lab.left, RIGHT)
+
+
+# In use
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("queues", [[], ["multi_queue"]], ids=["single-queue", "multi-queue"])
+def test_a_tap_that_another_program_holds_is_an_error_that_names_it(lab: Lab, queues: list[str]) -> None:
+    make(lab.left, "user", str(UID), *queues)
+    with Tunnel(lab.left) as tunnel:
+        carrier = state(lab.left).carrier
+        done = tap2tap("-i", "tap0", "--port", "1235", host=lab.left)
+        mistake(done, 1, r"interface tap0 is in use by tap2tap:\S+ \(pid \d+\): choose another name with --iface")
+        pid = int(done.stderr.split("(pid ")[1].split(")")[0])
+        assert pid in {tunnel.pid, *(each.pid for each in tunnel.descendants())}
+        done = tap2tap("-i", "tap0", "--port", "1235", host=lab.left, **ORDINARY)
+        mistake(done, 1, "interface tap0 is in use by another program: ")  # he may not look into ours
+        assert state(lab.left).carrier == carrier
+
+
+def test_a_program_that_attaches_later_is_told_of_once(lab: Lab) -> None:
+    make(lab.left, "multi_queue")
+    line = "another program has attached to this multi-queue tap"
+    with Tunnel(lab.left) as tunnel:
+        tunnel.wait_settled()
+        assert not tunnel.said(line)
+        with attached(lab.left, multi_queue=True):
+            tunnel.wait_said(line)
+        assert tunnel.stop() == 0
+    assert len([each for each in tunnel.log if line in each]) == 1
+
+
+# Moved
+
+
+def test_a_tap_goes_on_in_another_network_namespace_by_another_name(lab: Lab) -> None:
+    with (
+        closing(Host("room")) as room,
+        Tunnel(lab.right) as server,
+        Tunnel(lab.left, "--remote", lab.right.ipv4) as tunnel,
+    ):
+        workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
+        lab.left.run(["ip", "link", "set", "tap0", "netns", str(room.pid), "name", "lan7"])
+        room.link("lan7", state="up")
+        room.address("lan7", f"{LEFT}/24")
+        lab.right.address("tap0", f"{RIGHT}/24")
+        wait_ping(room, RIGHT)
+        bulk(room, lab.right, RIGHT, size=1 << 20)
+        assert {each["pid"] for each in tunnel.stats()["workers"].values()} == workers
+        assert tunnel.stop() == 0
+        assert server.stop() == 0
+        assert not room.has_link("lan7")
+    assert not [line for line in tunnel.log if "error" in line]
