@@ -182,7 +182,9 @@ def a_new_address_does_not_answer() -> None:
             if end.link.status().endpoint == HOME:
                 break
         assert (PeerAt(HOME) in actions, PeerMoved(HOME) in actions, moved) == (True, up, up)
-        end.now += 70
+        end.now += 64
+        end.link.tick(end.now, Traffic())  # it is called
+        end.now += 6
         assert (PeerDown("nothing was heard from it") in end.link.tick(end.now, Traffic())) == up
     assert Remember(None) in end.says(index, control.pack(Goodbye()))
 

@@ -94,7 +94,9 @@ class Presence:
             return []
         tried = 0.0 if trying_since is None else now - trying_since
         # What interval the peer keeps is known with a session only, if a predecessor made the one before.
-        if has_session and self._interval and now - self.heard >= self._longest_silence:
+        # Silence in which nobody was called is no word about the peer: this machine slept.
+        silent = self._interval and now - self.heard >= self._longest_silence
+        if has_session and silent and tried >= self._timers.answer_wait:
             return self._advance(PeerEvent.SILENT)
         if not has_session and now >= self._session_until and tried >= self._timers.give_up:
             return self._advance(PeerEvent.NO_SESSION)
