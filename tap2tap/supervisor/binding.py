@@ -83,15 +83,21 @@ class Binding:
         return {self._channel.fileno(): self._take} if self._channel else {}
 
     def look(self) -> None:
-        """Have it tried again where the socket is not bound, or is to a device that is not there any more."""
+        """Have it tried again where the socket is not bound, or is to a device that is not there any more.
+
+        Raises StartError when the companion is gone.
+        """
         self.due = next_second(clock.now())
+        if not self._channel:
+            if not self._process or self._process.poll() is not None:
+                self.due = NEVER
+            return
         if self._asked:
             return
         if self._bound and self._follows():
             self._say("")
             return
         try:
-            assert self._channel is not None
             self._channel.send(_TRY, socket.MSG_DONTWAIT)
         except OSError as error:
             raise _gone() from error
@@ -129,7 +135,7 @@ class Binding:
         self._told = ""
         log.info("the socket is bound now", local=self.local, **({"device": self._device} if self._device else {}))
         if not self._device:
-            self.close()
+            self._dismiss()
         self.on_renewed()
 
     def prepare(self, sock: socket.socket) -> bool:
@@ -159,15 +165,17 @@ class Binding:
                     socket.send_fds(channel, [_BOUND], [sock.fileno()])
         return 0
 
-    def close(self) -> None:
-        """End the companion; nothing is waited for or followed any more."""
-        self.due = NEVER
+    def _dismiss(self) -> None:
+        """Have the companion end, whom we may not kill."""
         if self._channel:
             self._channel.close()
             self._channel = None
+
+    def close(self) -> None:
+        """End the companion; nothing is waited for or followed any more."""
+        self._dismiss()
         if self._process:
             self._process.wait(PATIENCE)
-            self._process = None
 
 
 def _open(config: Config) -> socket.socket:

@@ -67,19 +67,16 @@ class Literal:
 
     def look(self, now: float, heard: float) -> None:  # noqa: ARG002  (of a Remote)
         """Find the interface: it may have been made anew, with another index."""
-        if self._zone:
-            index = _index(self._zone)
-            if index:
-                if self._told:
-                    log.info("the interface of the remote is there", interface=self._zone)
-                self.known = (self._address._replace(scope=index),)
-            elif not self._told:
-                words = "waiting for the interface of the remote: the name behind its % must be that of one"
-                log.warning(words, remote=self._address.address, interface=self._zone)
-                self.known = ()
-            else:
-                self.known = ()
-            self._told = not index
+        if not self._zone:
+            return
+        index = _index(self._zone)
+        self.known = (self._address._replace(scope=index),) if index else ()
+        if index and self._told:
+            log.info("the interface of the remote is there", interface=self._zone)
+        elif not index and not self._told:
+            words = "waiting for the interface of the remote: what stands behind its % must be the name of one"
+            log.warning(words, remote=self._address.address, interface=self._zone)
+        self._told = not index
 
     def ask(self, now: float) -> None:
         """Find the interface."""
@@ -121,9 +118,9 @@ class Candidates:
         """What to do when a lookup has answered; it may raise StartError, which ends the tunnel."""
         return {fd: take for remote in self._remotes for fd, take in remote.waiting.items()}
 
-    def await_first(self, stop: Signals, seconds: float = FIRST_WAIT) -> None:
-        """Wait for the answers that are due, but only so long. Raises NoSuchNameError, Interrupted."""
-        until = clock.now() + seconds
+    def await_first(self, stop: Signals) -> None:
+        """Wait for the answers that are due, for FIRST_WAIT at the most. Raises NoSuchNameError, Interrupted."""
+        until = clock.now() + FIRST_WAIT
         while (waiting := self.waiting) and (left := until - clock.now()) > 0:
             poll = select.poll()
             for fd in (stop.fd, *waiting):

@@ -23,9 +23,9 @@ class Remotes:
         self._candidates = candidates
         self._link = link
         self._turns = Turns(cable.keepalive)
-        self._last: list[Endpoint] = []
+        self._last = self.known  # which the link is lent
         self._told: list[Endpoint] = []  # of which none can be reached
-        self._lost = self._answered = False
+        self._lost = False
 
     @property
     def known(self) -> list[Endpoint]:
@@ -56,8 +56,8 @@ class Remotes:
             self._turn(now, known)
         elif known != self._last:
             self._link.move(known)
-            if any(each.scope for each in {*known}.difference(self._last)) and self._last != known:
-                self._link.call()  # the interface is another one: what there was of a session is of no use
+            if any(each.scope for each in {*known}.difference(self._last)):
+                self._link.call()  # the interface was made anew: the session is of no use
         self._last = known
 
     def _check(self, known: list[Endpoint]) -> None:
@@ -65,9 +65,8 @@ class Remotes:
         found = self._candidates.known
         if found and not known and found != self._told:
             self._told = found
-            log.warning(
-                "waiting for another address of the remote: --bind is of the other version of IP", is_now=found[0]
-            )
+            words = "waiting for an address of the remote that --bind reaches: one is IPv4, the other IPv6"
+            log.warning(words, remote=found[0])
 
     def _turn(self, now: float, known: list[Endpoint]) -> None:
         """Send to the address whose turn it is."""
@@ -94,15 +93,13 @@ class Remotes:
             self._turns.refused()
 
     def _tell(self, before: Endpoint | None) -> None:
-        """Tell once that one does not answer any more, and which one does instead."""
-        present = self._turns.present
-        if before not in (None, present) and self._answered:
-            log.info("the remote does not answer, trying another address", was=before, now=present)
-            self._answered, self._lost = False, True
-        elif self._turns.answered and not self._answered:
-            self._answered = True
-            if self._lost:
-                log.info("the remote answers", remote=present)
+        """Tell once that one does not answer, and which one does instead."""
+        turns = self._turns
+        if before not in (None, turns.present) and not self._lost:
+            log.info("the remote does not answer, trying its other addresses", was=before, now=turns.present)
+            self._lost = True
+        elif self._lost and turns.answered:
+            log.info("the remote answers", remote=turns.present)
             self._lost = False
 
     def wake(self) -> None:

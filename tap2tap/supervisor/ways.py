@@ -9,33 +9,27 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from tap2tap import clock, device, endpoint, log
+from tap2tap import clock, device, endpoint, log, udp_socket
 from tap2tap.counters import Count, Link, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor import netlink
 from tap2tap.supervisor.loop import next_second
+from tap2tap.supervisor.stand_in import STAND_IN_DEVICE
 from tap2tap.workers.worker import Cable
 
 SILENCE = 5.0  # seconds in which the plain protocol has heard nothing
 MOST = 8  # addresses that are asked for
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # EINVAL: a blackhole
-IFNAMSIZ = 16  # linux/if.h
 STORM = 1000  # frames a second that go out while next to nothing comes in
 
 
 def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     """The route that datagrams of `sock` to `peer` take. Raises OSError: one of NO_ROUTE when there is none."""
-    mark = sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK)
+    mark = udp_socket.mark_of(sock)
     here = endpoint.from_sockaddr(sock.getsockname())
     source = None if here.address.is_unspecified or here.address.version != peer.address.version else here.address
-    interface = peer.scope or (socket.if_nametoindex(name) if (name := bound_to(sock)) else 0)
+    interface = peer.scope or (socket.if_nametoindex(name) if (name := udp_socket.bound_device(sock)) else 0)
     return netlink.route(peer, here.port, source, mark, interface, os.fstat(sock.fileno()).st_uid)
-
-
-def bound_to(sock: socket.socket) -> str:
-    """The network device that `sock` is bound to; empty: none."""
-    name = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, IFNAMSIZ)
-    return os.fsdecode(name.split(b"\0", 1)[0])
 
 
 class Ways:
@@ -56,7 +50,7 @@ class Ways:
     def look(self) -> None:
         """Ask the kernel, and tell once what is wrong and that it is right again."""
         self.due = next_second(clock.now())
-        if bound_to(self._cable.sock) == "lo":  # it waits for what it is to be bound to
+        if self._is_unbound():
             return
         slots = self._cable.memory.slots
         peer = endpoint.load(slots, Slot.PEER)
@@ -77,6 +71,13 @@ class Ways:
             log.info("there is a route to the peer", remote=next(each for each in [*peers, None] if each not in none))
         if gained:
             self._wake()
+
+    def _is_unbound(self) -> bool:
+        """Whether what the socket is to be bound to is not there: tap2tap.supervisor.binding waits for that."""
+        try:
+            return udp_socket.bound_device(self._cable.sock) == STAND_IN_DEVICE
+        except OSError:  # the device is gone
+            return True
 
     def _heard(self, slots: memoryview) -> bool:
         """Whether the peer is there, as far as is known."""
