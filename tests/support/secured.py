@@ -27,7 +27,7 @@ DATA = (wire.TYPE_DATA, wire.TYPE_DATA_VOUCHED, wire.TYPE_PART, wire.TYPE_CONTRO
 BUFFER = 8 << 20  # bytes
 
 # The durations of a busy life in a few seconds; a test with a test's patience.
-IMPATIENT = "late_keepalive=1,give_up=2,unanswered=2,passive_keepalive=1,poll=0.2"
+IMPATIENT = "late_keepalive=1,give_up=2,unanswered=2,passive_keepalive=1,poll=0.2,restart=0.2"
 
 
 def make_keys(folder: Path, name: str = "") -> tuple[str, str]:
