@@ -34,7 +34,7 @@ OnPeerEvent = Callable[[messages.PeerEvent], None]
 BEFORE_LAST_GOODBYE = 0.05  # seconds
 # Seconds from the peer's goodbye to the end of the carrier: a peer that only starts again is back by then, and nobody
 # here asks for addresses again or looks for neighbours, which the kernel does once a second and no sooner.
-RESTART = 3.0
+RESTART = 5.0
 
 
 def hardware_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

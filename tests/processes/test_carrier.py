@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from tap2tap.demo.lab import Host, Lab, wait_for
-from tests.processes.test_failures import planted
 from tests.support.link import DIRECTIONS, replace_link
 from tests.support.nft import nft
 from tests.support.secured import make_keys, plugged_in, secure, wait_up
@@ -34,7 +33,7 @@ def test_a_bridged_tap_of_somebody_else_is_plugged_in_while_the_peer_is_there(la
     lab.left.link("br0", state="up")
     lab.left.link("tap0", state="up", master=lab.left.index("br0"))
     ups, downs = carrier(lab.left)
-    with secure(lab.left, home, "--remote", lab.right.ipv4) as client:
+    with secure(lab.left, home, "--remote", lab.right.ipv4, timers="restart=0.2") as client:
         replace_all(client)
         assert carrier(lab.left) == (ups, downs)
         with secure(lab.right, vps) as server:
@@ -54,8 +53,7 @@ def test_a_bridged_tap_of_somebody_else_is_plugged_in_while_the_peer_is_there(la
 
 def test_a_peer_that_only_starts_again_is_no_reason_to_pull_it(lab: Lab, tmp_path: Path) -> None:
     home, vps = make_keys(tmp_path)
-    patient = planted("import tap2tap.link.driver as driver\ndriver.RESTART = 600.0")
-    with Tunnel(lab.left, "--key", home, "--remote", lab.right.ipv4, command=patient) as client:
+    with secure(lab.left, home, "--remote", lab.right.ipv4, timers="restart=600") as client:
         seen = set()
         for _ in range(2):
             with secure(lab.right, vps) as server:
