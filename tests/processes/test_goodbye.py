@@ -41,7 +41,7 @@ def test_the_far_end_is_unplugged_at_once(lab: Lab, tmp_path: Path, leaves: str,
     diary = Diary(tmp_path, "both")
     with (
         Sniffer(lab.left) as wire_,
-        secured(lab.left, lab.right, tmp_path, "--on-peer", diary.hook, timers="restart=0.2") as (client, server),
+        secured(lab.left, lab.right, tmp_path, "--on-peer", diary.hook) as (client, server),
     ):
         wait_up(client, server)
         leaving, staying = (client, server) if leaves == "client" else (server, client)

@@ -8,7 +8,6 @@ from functools import partialmethod
 from pathlib import Path
 
 from tap2tap import cli
-from tap2tap.link import driver
 from tap2tap.protocols.secure.limits import Timers
 
 
@@ -18,10 +17,9 @@ def command(timers: str) -> list[str]:
 
 
 def change(text: str) -> None:
-    """Change what timers begin with, and how long a peer may take to start again, in this process and its children."""
+    """Change what timers begin with in this process and its children."""
     usual = Timers()
     given = dict(part.split("=") for part in text.split(",") if part)
-    driver.RESTART = float(given.pop("restart", driver.RESTART))
     changed = {name: type(getattr(usual, name))(value) for name, value in given.items()}
     Timers.__init__ = partialmethod(Timers.__init__, **changed)  # type: ignore[assignment]
 
