@@ -110,6 +110,11 @@ def bound_device(sock: socket.socket) -> str:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, IFNAMSIZ).rstrip(b"\0").decode(errors="replace")
 
 
+def mark_of(sock: socket.socket) -> int:
+    """The mark of a socket; 0: none."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0xFFFFFFFF  # Python takes it for signed
+
+
 def restrict(sock: socket.socket, mark: int | None, device: str | None) -> None:
     """Give a socket the mark that rules of routes and firewalls go by, and bind it to a network device or a VRF.
 

@@ -74,6 +74,7 @@ def test_the_unit_for_systemd_gives_options_that_there_are_and_a_user_of_its_own
     options = tunnel_parser("tap2tap").parse_args(argv)
     assert (options.iface, options.key, options.remote) == ("tap0", "/etc/tap2tap/tap0.key", ["far-end"])
     assert options.uid == options.gid == "tap2tap"
+    assert unit["Service"]["ExecReload"] == "kill -HUP $MAINPID"
     assert (unit["Service"]["StateDirectory"], unit["Service"]["StateDirectoryMode"]) == ("tap2tap", "0700")
 
 

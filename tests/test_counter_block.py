@@ -32,7 +32,7 @@ for group in shared.outbound, shared.inbound:
     for slot in range(Private.MAIL, memory.GROUP):
         group[slot] = 77
 block = counter_block.create(shared.shown(), os.geteuid(), pathlib.Path(sys.argv[1]))
-Publisher(shared, block).publish()
+Publisher(shared, block).look()
 print(block.path, flush=True)
 sys.stdin.read()
 """

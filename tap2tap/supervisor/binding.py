@@ -83,19 +83,26 @@ class Binding:
         return {self._channel.fileno(): self._take} if self._channel else {}
 
     def look(self) -> None:
-        """Have it tried again where the socket is not bound, or is to a device that is not there any more."""
+        """Have it tried again where the socket is not bound, or is to a device that is not there any more.
+
+        Raises StartError when the companion is gone and needed.
+        """
         self.due = next_second(clock.now())
+        if not self._channel:
+            if not self._process or self._process.poll() is not None:
+                self.due = NEVER
+            return
         if self._asked:
             return
         if self._bound and self._follows():
             self._say("")
             return
         try:
-            assert self._channel is not None
             self._channel.send(_TRY, socket.MSG_DONTWAIT)
-        except OSError as error:
-            raise _gone() from error
-        self._asked = True
+        except OSError:
+            self._lose()
+        else:
+            self._asked = True
 
     def _follows(self) -> bool:
         """Whether the device that the socket is bound to is the one that has the name now."""
@@ -106,9 +113,11 @@ class Binding:
         return False
 
     def _take(self) -> None:
-        """Take the companion's answer. Raises StartError when it is gone."""
+        """Take the companion's answer. Raises StartError when it is gone and needed."""
         assert self._channel is not None
-        words, fds, _, _ = socket.recv_fds(self._channel, _MOST, 1)
+        words, fds = b"", list[int]()
+        with contextlib.suppress(ConnectionError):  # it is gone, and has not read what it was asked
+            words, fds, _, _ = socket.recv_fds(self._channel, _MOST, 1)
         self._asked = False
         if fds:
             self._become(fds[0])
@@ -117,7 +126,7 @@ class Binding:
         elif words:
             self._say(words.decode(errors="replace"))
         else:
-            raise _gone()
+            self._lose()
 
     def _become(self, fd: int) -> None:
         """Let the socket of `fd`, which is closed, be the one that all have."""
@@ -129,7 +138,7 @@ class Binding:
         self._told = ""
         log.info("the socket is bound now", local=self.local, **({"device": self._device} if self._device else {}))
         if not self._device:
-            self.close()
+            self._dismiss()
         self.on_renewed()
 
     def prepare(self, sock: socket.socket) -> bool:
@@ -159,15 +168,26 @@ class Binding:
                     socket.send_fds(channel, [_BOUND], [sock.fileno()])
         return 0
 
-    def close(self) -> None:
-        """End the companion; nothing is waited for or followed any more."""
-        self.due = NEVER
+    def _lose(self) -> None:
+        """Go on without the companion, which is gone. Raises StartError where there is no tunnel without."""
+        if not self._bound:
+            raise StartError("the process that binds the socket is gone")
+        log.warning(
+            f"the process that binds the socket is gone: restart the tunnel if {self._device} is ever made anew"
+        )
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Have the companion end, whom we may not kill."""
         if self._channel:
             self._channel.close()
             self._channel = None
+
+    def close(self) -> None:
+        """End the companion; nothing is waited for or followed any more."""
+        self._dismiss()
         if self._process:
             self._process.wait(PATIENCE)
-            self._process = None
 
 
 def _open(config: Config) -> socket.socket:
@@ -178,7 +198,3 @@ def _open(config: Config) -> socket.socket:
 
 def _waiting(error: NotThereError) -> str:
     return f"{error}; waiting for it"
-
-
-def _gone() -> StartError:
-    return StartError("the process that binds the socket is gone")

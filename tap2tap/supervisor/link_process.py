@@ -122,10 +122,9 @@ class LinkProcess:
         self._tell(messages.Call())
 
     def renew_socket(self) -> None:
-        """The descriptor of the UDP socket is another socket now: have it used, and the peer called by it."""
+        """The descriptor of the UDP socket is another socket now: have it used."""
         if self._cable:
             self._tell(messages.Socket(self._cable.sock))
-            self.call()
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:

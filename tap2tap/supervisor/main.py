@@ -100,7 +100,7 @@ def carry(
         if link:
             link.on_peer_event = lambda event, peer: run_peer_hook(hooks, cable, facts, event, peer)
             link.lend(cable, remotes.known)
-        binding.on_renewed = lambda: use_socket(cable, binding, workers, link, facts)
+        binding.on_renewed = lambda: use_socket(cable, binding, workers, link, remotes, facts)
         parts: list[Part] = [hooks, publisher, binding, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
         parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
@@ -149,15 +149,21 @@ def announce(cable: Cable, last: Endpoint | None) -> None:
 
 
 def use_socket(
-    cable: Cable, binding: Binding, workers: Sequence[Child], link: LinkProcess | None, facts: dict[str, str]
+    cable: Cable,
+    binding: Binding,
+    workers: Sequence[Child],
+    link: LinkProcess | None,
+    remotes: Remotes,
+    facts: dict[str, str],
 ) -> None:
-    """Have all use the socket that is bound now, and tell where that is."""
+    """Have all use the socket that is bound now, tell where that is, and call the peer by it."""
     endpoint.store(cable.memory.slots, Slot.LOCAL, binding.local)
     facts["TAP2TAP_LOCAL"] = str(binding.local)
     if link:
         link.renew_socket()
     for worker in workers:
         worker.renew()
+    remotes.wake()
 
 
 def run_peer_hook(hooks: Hooks, cable: Cable, facts: dict[str, str], event: str, peer: Endpoint) -> None:

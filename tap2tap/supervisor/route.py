@@ -13,7 +13,7 @@ from tap2tap.counters import Count, Slot
 from tap2tap.endpoint import HEADERS, Endpoint
 from tap2tap.supervisor import netlink
 from tap2tap.supervisor.loop import next_second
-from tap2tap.supervisor.ways import mark, way
+from tap2tap.supervisor.ways import way
 from tap2tap.workers.worker import Cable
 
 IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
@@ -27,7 +27,7 @@ def path_mtu(peer: Endpoint, sock: socket.socket) -> int:
     family = socket.AF_INET if peer.address.version == 4 else socket.AF_INET6
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as other:
         try:
-            udp_socket.restrict(other, mark(sock) or None, udp_socket.bound_device(sock) or None)
+            udp_socket.restrict(other, udp_socket.mark_of(sock) or None, udp_socket.bound_device(sock) or None)
         except PermissionError:  # the privilege of marking went when the tunnel had begun
             found = way(sock, peer)
             link = None if found.mtu else netlink.link(found.interface)

@@ -13,7 +13,7 @@ def tell(memory: Memory) -> None:
     log.info(
         "state at SIGHUP",
         interface=counters.load_name(slots),
-        peer=peer or "unknown",
+        peer=peer or "not known yet",
         session=Link(link).name.lower() if link in list(Link) else "unknown",
         path_mtu=slots[Slot.PATH] + peer.headers if peer and slots[Slot.PATH] else "unknown",
         last_heard_seconds=_seconds(now - heard) if heard else "never",

@@ -27,12 +27,7 @@ def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     here, name = endpoint.from_sockaddr(sock.getsockname()), udp_socket.bound_device(sock)
     source = None if here.address.is_unspecified or here.address.version != peer.address.version else here.address
     interface = peer.scope or (socket.if_nametoindex(name) if name else 0)
-    return netlink.route(peer, here.port, source, mark(sock), interface, os.fstat(sock.fileno()).st_uid)
-
-
-def mark(sock: socket.socket) -> int:
-    """The mark of a socket; 0: none."""
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0xFFFFFFFF
+    return netlink.route(peer, here.port, source, udp_socket.mark_of(sock), interface, os.fstat(sock.fileno()).st_uid)
 
 
 class Ways:

@@ -1,13 +1,14 @@
 """The socket is bound to what comes later, or is made anew; its mark and its device lead all datagrams past the tunnel.
 
-The server has what is bound specially in these tests, and the client calls it: both directions depend on it then.
+One end has what is bound specially, as a rule the server: both directions depend on it.
 """
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
@@ -20,6 +21,7 @@ PROTOCOLS = pytest.mark.parametrize("keyed", [False, True], ids=["plain", "key"]
 LATER, LATER6 = "10.213.0.77", "fd00:d213::77"
 OTHER = "10.215.0"  # the network between two more devices, eth1
 MARK = 0x80000001
+COMPANION = "tap2tap:binding"
 
 
 @contextmanager
@@ -49,49 +51,59 @@ def wait_lines(tunnel: Tunnel, words: str, times: int) -> None:
     assert lines(tunnel, words) == times
 
 
+def companions(tunnel: Tunnel) -> list[psutil.Process]:
+    """The process that binds the socket, if there is one."""
+    found = []
+    for each in tunnel.descendants():
+        with suppress(psutil.NoSuchProcess):
+            found += [each] if each.name() == COMPANION else []
+    return found
+
+
 def unharmed(tunnel: Tunnel) -> None:
     """Nothing has died, nor seemed to, and the peer was there all the time."""
     facts = tunnel.stats()
-    assert [facts["workers"][each]["restarts"] for each in ("outbound", "inbound")] == [0, 0]
+    children = [*facts["workers"].values(), *([facts["link"]] if facts["link"] else [])]
+    assert [child["restarts"] for child in children] == [0] * len(children)
     assert lines(tunnel, "peer is down") == lines(tunnel, "worker") == 0
 
 
-@PROTOCOLS
-def test_an_address_is_waited_for_and_may_go_and_come_back(lab: Lab, tmp_path: Path, keyed: bool) -> None:
+def test_an_address_is_waited_for_and_may_go_and_come_back(lab: Lab, tmp_path: Path) -> None:
     hook = script(tmp_path / "up", f"echo $TAP2TAP_LOCAL > {tmp_path}/local")
     bind = ["--bind", LATER, "--up", hook]
-    with ends(lab, tmp_path, ["--remote", LATER], bind, keyed=keyed) as (client, server):
+    with ends(lab, tmp_path, ["--remote", LATER], bind, keyed=True) as (client, server):
         assert (tmp_path / "local").read_text() == f"{LATER}:1234\n"
         assert server.stats()["local"] == f"{LATER}:1234"
-        assert plugged_in(lab.right) is not keyed
+        assert not plugged_in(lab.right)
         lab.right.address("eth0", f"{LATER}/32")
         server.wait_said("the socket is bound now")
         wait_ping(lab.left, RIGHT)
-        bulk(lab.left, lab.right, RIGHT, size=1 << 20)
-        bulk(lab.right, lab.left, LEFT, size=1 << 20)
         lab.right.address("eth0", f"{LATER}/32", verb="del")
         lab.right.address("eth0", f"{LATER}/32")
         wait_ping(lab.left, RIGHT)
+        bulk(lab.left, lab.right, RIGHT, size=1 << 20)
+        bulk(lab.right, lab.left, LEFT, size=1 << 20)
         assert lines(server, f"--bind {LATER}: this host has no such address, or it is tentative; waiting for it") == 1
         unharmed(server)
         unharmed(client)
-        assert not any(process.name() == "tap2tap:binding" for process in server.descendants())
+        wait_for(lambda: not companions(server), what="end of the companion")
 
 
-@PROTOCOLS
-def test_a_duplicate_address_is_told_and_waited_for(lab: Lab, tmp_path: Path, keyed: bool) -> None:
-    lab.right.sysctl("net/ipv6/conf/eth0/accept_dad", "1")
-    lab.left.address("eth0", f"{LATER6}/64")
-    lab.right.run(["ip", "addr", "add", f"{LATER6}/64", "dev", "eth0"])
-    # The server may have to answer from it.
-    with ends(lab, tmp_path, ["--remote", f"[{LATER6}]"], ["--bind", LATER6], keyed=keyed) as (_, server):
-        server.wait_said(f"--bind {LATER6}: another host on the network has it, too")
-        lab.left.address("eth0", f"{LATER6}/64", verb="del")
+def test_a_duplicate_address_is_told_and_waited_for(lab: Lab, tmp_path: Path) -> None:
+    """And so is one that is tentative, as it then is for a while; it is the client's, and all that is bound."""
+    lab.left.sysctl("net/ipv6/conf/eth0/accept_dad", "1")
+    lab.right.address("eth0", f"{LATER6}/64")
+    lab.left.run(["ip", "addr", "add", f"{LATER6}/64", "dev", "eth0"])
+    with ends(lab, tmp_path, ["--remote", lab.right.ipv6, "--bind", LATER6], [], keyed=False) as (client, server):
+        client.wait_said(f"--bind {LATER6}: another host on the network has it, too")
         lab.right.address("eth0", f"{LATER6}/64", verb="del")
-        server.wait_said(f"--bind {LATER6}: this host has no such address, or it is tentative; waiting for it")
-        lab.right.run(["ip", "addr", "add", f"{LATER6}/64", "dev", "eth0"])  # tentative for a while
-        server.wait_said("the socket is bound now")
+        lab.left.address("eth0", f"{LATER6}/64", verb="del")
+        client.wait_said(f"--bind {LATER6}: this host has no such address, or it is tentative; waiting for it")
+        lab.left.run(["ip", "addr", "add", f"{LATER6}/64", "dev", "eth0"])
+        client.wait_said("the socket is bound now")
         wait_ping(lab.left, RIGHT)
+        assert server.stats()["peer"] == f"[{LATER6}]:1234"
+        unharmed(client)
 
 
 @PROTOCOLS
@@ -102,27 +114,31 @@ def test_a_device_is_waited_for_and_followed_when_it_is_made_anew(lab: Lab, tmp_
         wire(lab)
         server.wait_said("the socket is bound now")
         wait_ping(lab.left, RIGHT)
-        for times in (2, 3):
-            lab.right.delete_link("eth1")
-            wait_lines(server, "--device eth1: there is no such network device", times)
-            wire(lab)
-            wait_lines(server, "the socket is bound now", times)
-            wait_ping(lab.left, RIGHT)
+        lab.right.delete_link("eth1")
+        wait_lines(server, "--device eth1: there is no such network device", 2)
+        wire(lab)
+        wait_lines(server, "the socket is bound now", 2)
+        wait_ping(lab.left, RIGHT)
         bulk(lab.left, lab.right, RIGHT, size=1 << 20)
+        bulk(lab.right, lab.left, LEFT, size=1 << 20)
+        companions(server)[0].kill()
+        server.wait_said("restart the tunnel if eth1 is ever made anew")
+        wait_ping(lab.left, RIGHT)
         unharmed(server)
         unharmed(client)
 
 
 def test_a_link_local_address_is_bound_again_when_its_device_is_made_anew(lab: Lab, tmp_path: Path) -> None:
-    bind = "fe80::77%eth1"
-    with ends(lab, tmp_path, [], ["--bind", bind], keyed=False) as (_, server):
+    there = "fe80::77%eth1"
+    with ends(lab, tmp_path, ["--remote", f"[{there}]"], ["--bind", there], keyed=True) as (_, server):
         assert server.stats()["local"] == "[fe80::77]:1234"
         for times in (1, 2):
             wire(lab)
             lab.right.address("eth1", "fe80::77/64")
             wait_lines(server, "the socket is bound now", times)
-            index = lab.right.index("eth1")
-            assert server.stats()["local"] == f"[fe80::77%{index}]:1234"
+            local = f"[fe80::77%{lab.right.index('eth1')}]:1234"
+            wait_for(lambda local=local: server.stats()["local"] == local, what=local)  # type: ignore[misc]
+            wait_ping(lab.left, RIGHT)
             lab.right.delete_link("eth1")
             wait_lines(server, "there is no network device eth1; waiting for it", times + 1)
 
@@ -137,11 +153,17 @@ def test_a_port_that_is_in_use_by_then_is_told_and_tried_again(lab: Lab) -> None
         assert lines(tunnel, "is in use") == 1
 
 
-def test_a_tunnel_that_waits_can_be_stopped(lab: Lab) -> None:
-    tunnel = Tunnel(lab.right, "--bind", LATER, "--device", "eth1")
+def test_a_tunnel_that_waits_can_be_stopped_and_leaves_nothing_behind(lab: Lab) -> None:
+    options = ["--bind", LATER, "--device", "eth1"]
+    tunnel = Tunnel(lab.right, *options)
     assert tunnel.stop() == 0
     assert lines(tunnel, "waiting for it") == 1
     assert lines(tunnel, "error") == 0
+    tunnel, killed = Tunnel(lab.right, *options), Tunnel(lab.left, *options)
+    killed.process.kill()
+    wait_for(lambda: companions(tunnel), what="companion")[0].kill()
+    assert tunnel.wait() == 1
+    assert "the process that binds the socket is gone" in tunnel.log[-1]
 
 
 def into_the_tunnel(host: Host, peer: str) -> None:
@@ -150,8 +172,7 @@ def into_the_tunnel(host: Host, peer: str) -> None:
     assert "dev tap0" in host.run(["ip", "route", "get", peer]).stdout
 
 
-@PROTOCOLS
-@pytest.mark.parametrize("option", ["mark", "device"])
+@pytest.mark.parametrize(("option", "keyed"), [("mark", True), ("device", False)])
 def test_datagrams_go_past_a_route_into_the_tunnel(lab: Lab, tmp_path: Path, option: str, keyed: bool) -> None:
     options = ["--mark", hex(MARK)] if option == "mark" else ["--device", "eth0"]
     for host in (lab.left, lab.right):
@@ -168,3 +189,4 @@ def test_datagrams_go_past_a_route_into_the_tunnel(lab: Lab, tmp_path: Path, opt
         for tunnel in (client, server):
             facts = tunnel.worker("outbound")
             assert facts["trains"] < facts["datagrams"]
+            assert lines(tunnel, "leads into this tunnel") == 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tap2tap.demo.lab import Host, Lab, wait_for
+from tests.processes.test_failures import planted
 from tests.support.link import DIRECTIONS, replace_link
 from tests.support.nft import nft
 from tests.support.secured import make_keys, plugged_in, secure, wait_up
@@ -49,6 +50,20 @@ def test_a_bridged_tap_of_somebody_else_is_plugged_in_while_the_peer_is_there(la
         assert carrier(lab.left) == (ups + 1, downs + 1)
     with secure(lab.left, home, "--remote", lab.right.ipv4):
         assert carrier(lab.left) == (ups + 1, downs + 1)
+
+
+def test_a_peer_that_only_starts_again_is_no_reason_to_pull_it(lab: Lab, tmp_path: Path) -> None:
+    home, vps = make_keys(tmp_path)
+    patient = planted("import tap2tap.link.driver as driver\ndriver.RESTART = 600.0")
+    with Tunnel(lab.left, "--key", home, "--remote", lab.right.ipv4, command=patient) as client:
+        seen = set()
+        for _ in range(2):
+            with secure(lab.right, vps) as server:
+                wait_up(client, server)
+                wait_for(lambda: plugged_in(lab.left), 10, "carrier")
+                seen.add(carrier(lab.left))
+            wait_for(lambda: client.stats()["session"]["state"] != "up", 10, "goodbye")
+        assert seen == {carrier(lab.left)}
 
 
 def test_a_path_that_leads_one_way_does_not_flap_it(lab: Lab, tmp_path: Path) -> None:

@@ -84,16 +84,23 @@ def test_the_one_that_answers_is_kept_though_a_preferred_one_is_there_again() ->
     assert len(cable.home.actions(PeerUp)) == 1
 
 
-@pytest.mark.parametrize("ways", [((HOME, VPS), (VPS, HOME)), ((VPS, HOME),)], ids=["both directions", "one"])
+@pytest.mark.parametrize(
+    ("ways", "more"),
+    [(((HOME, VPS), (VPS, HOME)), 0), (((VPS, HOME),), 0), (((HOME, VPS),), 16)],
+    ids=["both directions", "to us", "from us"],
+)
 @pytest.mark.parametrize(("traffic", "patience"), [(True, 17), (False, 37)], ids=["frames", "keepalives"])
-def test_it_is_left_when_it_stops_answering_and_nobody_goes_down(ways: Any, traffic: bool, patience: float) -> None:
+def test_it_is_left_when_it_stops_answering_and_nobody_goes_down(
+    ways: Any, more: float, traffic: bool, patience: float
+) -> None:
+    """`more`: an end that is heard and does not hear calls, and is answered in vain."""
     cable = pair(VPS, VPS6)
     network = cable.network
     network.run(10)
     for host in cable.hosts if traffic else ():
         network.every(0.5, 100, host.send_frame)
     network.policy = dead(*ways)
-    network.run(patience)
+    network.run(patience + more)
     assert cable.works()
     assert (cable.home.peer, cable.vps.peer and cable.vps.peer.from_anywhere) == (VPS6, HOME6)
     network.run(60)

@@ -28,17 +28,17 @@ def dead_from(sources: Collection[Endpoint]) -> Policy:
 
 
 def talk(cable: Cable, traffic: str, seconds: float) -> None:
-    """Send frames: "home" or "vps" or both of them do, or nobody."""
+    """Send a frame a second: "home" or "vps" or both of them do, or nobody."""
     for host, name in ((cable.home, "home"), (cable.vps, "vps")):
         if name in traffic:
-            cable.network.every(0.5, seconds, host.send_frame)
+            cable.network.every(1, seconds, host.send_frame)
 
 
 def downs(cable: Cable) -> list[Any]:
     return [each for host in cable.hosts for each in host.actions(PeerDown)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(
     keepalives=st.tuples(st.sampled_from(KEEPALIVES), st.sampled_from(KEEPALIVES)),
     begins=st.one_of(st.floats(0, 0.1), st.floats(0, 400)),
@@ -52,6 +52,7 @@ def downs(cable: Cable) -> list[Any]:
     seed=st.integers(0, 2**16),
 )
 @example((0, 0), 164.0, 29.9, (HOME, VPS), "", False, False, "home", -1.0, 0)  # nobody has a session to go on with
+@example((2, 25), 141.9, 29.9, (HOME, VPS), "", True, False, "home vps", 0.8, 57426)  # nor knows the other's interval
 @example((1, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0)
 @example((10, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0)
 @example((0, 0), 119.0, 29.9, (HOME, VPS), "home", False, False, "", 0.0, 0)
@@ -75,31 +76,44 @@ def test_an_outage_of_less_than_half_a_minute_takes_nobody_down(
         seed=seed,
     )
     network, calm = cable.network, cable.network.policy
-    talk(cable, traffic, begins + lasts + 200)
     for name in replaced.split():
         host: Host = getattr(cable, name)
         network.after(max(0.5, begins + replaced_at), host.replace_link)
+    network.after(max(0.0, begins - 20), lambda: talk(cable, traffic, 80))
     network.run(begins)
     network.policy = dead_from(dead)
     network.run(lasts)
     network.policy = calm
-    network.run(200)
+    network.run(60)
     assert downs(cable) == []
     assert cable.works()
 
 
 @ONE_WAY
-@pytest.mark.parametrize("traffic", ["", "home", "vps", "home vps"])
-@pytest.mark.parametrize("keepalives", [(0, 0), (0, 1), (1, 0), (25, 0), (0, 25), (1, 25)])
+@pytest.mark.parametrize(
+    ("keepalives", "traffic"),
+    [
+        ((0, 0), "home"),
+        ((0, 0), "vps"),
+        ((0, 0), "home vps"),
+        ((1, 0), ""),
+        ((1, 0), "home"),
+        ((0, 1), ""),
+        ((0, 1), "vps"),
+        ((25, 0), ""),
+        ((25, 0), "home vps"),
+        ((0, 25), "home"),
+    ],
+)
 def test_a_path_that_works_in_one_direction_only_flaps_nothing(
-    dead: Endpoint, traffic: str, keepalives: tuple[int, int]
+    dead: Endpoint, keepalives: tuple[int, int], traffic: str
 ) -> None:
     cable = Cable(home={"keepalive": keepalives[0]}, vps={"keepalive": keepalives[1]})
     network, calm = cable.network, cable.network.policy
-    talk(cable, traffic, 700)
+    talk(cable, traffic, 440)
     network.run(20)
     network.policy = dead_from([dead])
-    network.run(600)
+    network.run(400)
     assert all(len(host.actions(PeerUp)) == 1 for host in cable.hosts)
     assert [len(host.actions(PeerDown)) for host in cable.hosts] == [1, 1]
     network.policy = calm
@@ -136,7 +150,7 @@ def test_a_peer_that_is_down_is_up_soon_when_frames_come_through_again(dead: tup
     assert calls <= 4
 
 
-@pytest.mark.parametrize("wake", [3, 100, 3600])
+@pytest.mark.parametrize("wake", [3, 100, 600])
 @pytest.mark.parametrize("who", ["home", "vps"])
 def test_after_a_wake_up_the_peer_is_proved_anew_at_once(wake: float, who: str) -> None:
     cable = Cable()
@@ -191,7 +205,7 @@ def test_a_call_is_an_attempt_at_once_in_a_series_that_has_become_slow() -> None
 
 
 @pytest.mark.parametrize("alive", [False, True])
-@pytest.mark.parametrize("interval", [0.013, 0.4, 0.9])
+@pytest.mark.parametrize("interval", [0.05, 0.4, 0.9])
 def test_calls_in_numbers_stay_within_a_responders_budget(alive: bool, interval: float) -> None:
     cable = Cable()
     cable.network.run(10)

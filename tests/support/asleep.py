@@ -27,7 +27,7 @@ def sleep(slept: Path, seconds: int) -> None:
 
 
 class Patient:
-    """A select.poll whose timeout never runs out."""
+    """A select.poll whose timeout does not run out, or long after any test's patience has."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -35,7 +35,7 @@ class Patient:
 
     def poll(self, _timeout: float) -> list[tuple[int, int]]:
         """Wait for a descriptor alone."""
-        return self._poll.poll()
+        return self._poll.poll(60_000)
 
 
 def main(slept: Path, arguments: list[str]) -> int:

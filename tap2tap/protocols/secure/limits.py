@@ -149,5 +149,6 @@ class Timers:
     outage: float = 40.0  # that nothing is heard, beyond the keepalive interval
     give_up: float = 40.0  # handshakes go unanswered: the peer is down
     poll: float = 1.25  # `tick` is wanted this often while there is a session, to look at the traffic
+    poll_down: float = 0.25  # the same, while the peer is down: it is called as soon as it is heard
     # 3.4 Path MTU
     search_again: float = 600.0  # upwards

@@ -93,10 +93,11 @@ class Presence:
         if not self.up:
             return []
         tried = 0.0 if trying_since is None else now - trying_since
+        # What interval the peer keeps is known with a session only, if a predecessor made the one before.
+        if has_session and self._interval and now - self.heard >= self._longest_silence:
+            return self._advance(PeerEvent.SILENT)
         if not has_session and now >= self._session_until and tried >= self._timers.give_up:
             return self._advance(PeerEvent.NO_SESSION)
-        if self._interval and now - self.heard >= self._longest_silence:
-            return self._advance(PeerEvent.SILENT)
         if trying_since is not None and self.is_in_vain(now, trying_since, self._timers.give_up):
             return self._advance(PeerEvent.NO_ANSWER)
         return []

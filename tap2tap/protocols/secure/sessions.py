@@ -124,6 +124,16 @@ class Sessions:
         current = self.current
         return current is None or session.established >= current.established - SAME_AGE
 
+    def is_unheard(self, now: float) -> bool:
+        """Tell whether the peer has asked for a session long after the current one, and does not take our answer."""
+        current = self.current
+        return current is not None and any(
+            one.state in (SessionState.ANSWERED, SessionState.ANSWERED_FRESH)
+            and one.established > current.established + SAME_AGE
+            and now >= self._end(one)
+            for one in self
+        )
+
     def open(self, session: Session) -> list[Action]:
         """Begin to receive on a new session."""
         self._open[session.index] = session
