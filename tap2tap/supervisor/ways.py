@@ -59,16 +59,15 @@ class Ways:
         peers = there if heard else list(dict.fromkeys([*there, *self._known()]))[:MOST]
         routes = {each: self._ask(each) for each in peers}
         self._loop([each for each, found in routes.items() if found and found.interface == self._tap(found.interface)])
-        none = {each for each, found in routes.items() if found is None}
-        gained = not heard and any(each in self._none for each in routes if each not in none)
-        self._none = none
-        if peers and len(none) == len(peers) and not heard:
-            if not self._waits:
-                log.warning("no route to the peer, waiting for one (ip route get tells more)", remote=peers[0])
+        reached = [each for each, found in routes.items() if found]
+        gained = not heard and not self._none.isdisjoint(reached)
+        self._none = {*peers}.difference(reached)
+        if peers and not reached and not heard and not self._waits:
             self._waits = True
-        elif self._waits:
+            log.warning("no route to the peer, waiting for one (ip route get tells more)", remote=peers[0])
+        elif self._waits and reached:
             self._waits = False
-            log.info("there is a route to the peer", remote=next(each for each in [*peers, None] if each not in none))
+            log.info("there is a route to the peer", remote=reached[0])
         if gained:
             self._wake()
 

@@ -72,6 +72,17 @@ def test_a_route_that_comes_is_a_reason_to_call(world: World, capfd: pytest.Capt
     assert "no route to the peer, waiting for one" in said[0]
 
 
+def test_a_peer_that_is_heard_without_a_route_to_it_is_told_once(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    endpoint.store(world.memory.slots, Slot.PEER, PEER)
+    world.routes = {PEER: 0, OTHER: 0}
+    for heard in (0, clock.now_ns(), 0):
+        world.memory.slots[Slot.PEER_HEARD] = heard
+        world.look()
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
 def test_one_route_of_several_is_enough(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     world.routes[PEER] = 0
     assert world.look() == 0
