@@ -249,4 +249,4 @@ def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_p
         lab.left.route("del", f"{lab.right.ipv4}/32", "tap0")
         wait_for(lambda: plugged_in(lab.left), what="carrier")
         wait_ping(lab.left, RIGHT)
-        assert sum("leads into this tunnel" in line for line in client.log) == 1
+        assert sum("leads into this tunnel: " in line for line in client.log) == 1
