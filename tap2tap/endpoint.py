@@ -56,7 +56,7 @@ class Endpoint(NamedTuple):
     @property
     def from_anywhere(self) -> "Endpoint":
         """The same, whichever of our addresses is used."""
-        return self._replace(local=None)
+        return self._replace(local=None) if self.local else self
 
     def sockaddr(self, family: int) -> SockAddr:
         """The form that a socket of `family` takes, spelt exactly as the kernel gives it back."""

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tap2tap.demo import host
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.support import interpreted
 
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.getoption("--interpreted"):
         interpreted.from_now_on()
+    host.PAUSE = 0.02  # looking takes time from what is waited for
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:

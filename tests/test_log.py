@@ -114,7 +114,7 @@ def test_a_tunnel_goes_on_although_nobody_reads_what_it_says(lab: Lab, tmp_path:
         address(lab.left, lab.right)
         wait_ping(lab.left, RIGHT)
         supervisor = psutil.Process(process.pid)
-        for _ in range(4):
+        for _ in range(2):
             workers = named(supervisor).values()
             for worker in workers:
                 worker.kill()

@@ -57,6 +57,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
 
 
+PAUSE = 0.005  # seconds between two looks at what is waited for
+
+
 def enter_namespace(descriptor: int) -> None:
     """Move the calling thread into the network namespace of `descriptor`, which stays the caller's to close."""
     if libc.setns(descriptor, CLONE_NEWNET):
@@ -70,7 +73,7 @@ def wait_for(condition: Callable[[], T], timeout: float = 30.0, what: str = "con
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {what} within {timeout:g} s")
-        time.sleep(0.005)
+        time.sleep(PAUSE)
     return value
 
 

@@ -85,7 +85,7 @@ class Binding:
     def look(self) -> None:
         """Have it tried again where the socket is not bound, or is to a device that is not there any more.
 
-        Raises StartError when the companion is gone.
+        Raises StartError when the companion is gone and needed.
         """
         self.due = next_second(clock.now())
         if not self._channel:
@@ -99,9 +99,10 @@ class Binding:
             return
         try:
             self._channel.send(_TRY, socket.MSG_DONTWAIT)
-        except OSError as error:
-            raise _gone() from error
-        self._asked = True
+        except OSError:
+            self._lose()
+        else:
+            self._asked = True
 
     def _follows(self) -> bool:
         """Whether the device that the socket is bound to is the one that has the name now."""
@@ -112,9 +113,11 @@ class Binding:
         return False
 
     def _take(self) -> None:
-        """Take the companion's answer. Raises StartError when it is gone."""
+        """Take the companion's answer. Raises StartError when it is gone and needed."""
         assert self._channel is not None
-        words, fds, _, _ = socket.recv_fds(self._channel, _MOST, 1)
+        words, fds = b"", list[int]()
+        with contextlib.suppress(ConnectionError):  # it is gone, and has not read what it was asked
+            words, fds, _, _ = socket.recv_fds(self._channel, _MOST, 1)
         self._asked = False
         if fds:
             self._become(fds[0])
@@ -123,7 +126,7 @@ class Binding:
         elif words:
             self._say(words.decode(errors="replace"))
         else:
-            raise _gone()
+            self._lose()
 
     def _become(self, fd: int) -> None:
         """Let the socket of `fd`, which is closed, be the one that all have."""
@@ -165,6 +168,15 @@ class Binding:
                     socket.send_fds(channel, [_BOUND], [sock.fileno()])
         return 0
 
+    def _lose(self) -> None:
+        """Go on without the companion, which is gone. Raises StartError where there is no tunnel without."""
+        if not self._bound:
+            raise StartError("the process that binds the socket is gone")
+        log.warning(
+            f"the process that binds the socket is gone: restart the tunnel if {self._device} is ever made anew"
+        )
+        self._dismiss()
+
     def _dismiss(self) -> None:
         """Have the companion end, whom we may not kill."""
         if self._channel:
@@ -186,7 +198,3 @@ def _open(config: Config) -> socket.socket:
 
 def _waiting(error: NotThereError) -> str:
     return f"{error}; waiting for it"
-
-
-def _gone() -> StartError:
-    return StartError("the process that binds the socket is gone")

@@ -14,7 +14,6 @@ from tap2tap.counters import Count, Link, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor import netlink
 from tap2tap.supervisor.loop import next_second
-from tap2tap.supervisor.stand_in import STAND_IN_DEVICE
 from tap2tap.workers.worker import Cable
 
 SILENCE = 5.0  # seconds in which the plain protocol has heard nothing
@@ -25,11 +24,10 @@ STORM = 1000  # frames a second that go out while next to nothing comes in
 
 def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     """The route that datagrams of `sock` to `peer` take. Raises OSError: one of NO_ROUTE when there is none."""
-    mark = udp_socket.mark_of(sock)
-    here = endpoint.from_sockaddr(sock.getsockname())
+    here, name = endpoint.from_sockaddr(sock.getsockname()), udp_socket.bound_device(sock)
     source = None if here.address.is_unspecified or here.address.version != peer.address.version else here.address
-    interface = peer.scope or (socket.if_nametoindex(name) if (name := udp_socket.bound_device(sock)) else 0)
-    return netlink.route(peer, here.port, source, mark, interface, os.fstat(sock.fileno()).st_uid)
+    interface = peer.scope or (socket.if_nametoindex(name) if name else 0)
+    return netlink.route(peer, here.port, source, udp_socket.mark_of(sock), interface, os.fstat(sock.fileno()).st_uid)
 
 
 class Ways:
@@ -50,9 +48,10 @@ class Ways:
     def look(self) -> None:
         """Ask the kernel, and tell once what is wrong and that it is right again."""
         self.due = next_second(clock.now())
-        if self._is_unbound():
-            return
         slots = self._cable.memory.slots
+        local = endpoint.load(slots, Slot.LOCAL)
+        if local and local.port != self._cable.sock.getsockname()[1]:
+            return  # a stand-in for the socket, which is waited for
         peer = endpoint.load(slots, Slot.PEER)
         there = [peer.from_anywhere] if peer else []
         heard = self._heard(slots)
@@ -71,13 +70,6 @@ class Ways:
             log.info("there is a route to the peer", remote=next(each for each in [*peers, None] if each not in none))
         if gained:
             self._wake()
-
-    def _is_unbound(self) -> bool:
-        """Whether what the socket is to be bound to is not there: tap2tap.supervisor.binding waits for that."""
-        try:
-            return udp_socket.bound_device(self._cable.sock) == STAND_IN_DEVICE
-        except OSError:  # the device is gone
-            return True
 
     def _heard(self, slots: memoryview) -> bool:
         """Whether the peer is there, as far as is known."""

@@ -109,7 +109,7 @@ cdef class Outgoing:
             header.cmsg_level, header.cmsg_type, data = from_address(local)
             header.cmsg_len = CMSG_LEN(len(data))
             memcpy(CMSG_DATA(header), PyBytes_AS_STRING(data), len(data))
-            self.local_length = CMSG_SPACE(len(data))
+            self.local_length = header.cmsg_len  # without padding: Linux has room for so much without an allocation
         return self.pin(self.local_length)
 
     cdef int pin(self, bint pinned) except -1:

@@ -12,7 +12,7 @@ from tap2tap.demo.lab import Lab, wait_for
 from tests.support.tunnel import COMMAND, wait_gone
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_demo_that_is_stopped_leaves_no_keys_and_no_processes(lab: Lab, tmp_path: Path, number: int) -> None:
     del lab  # only to be skipped where it is
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

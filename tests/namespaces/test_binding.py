@@ -63,7 +63,8 @@ def companions(tunnel: Tunnel) -> list[psutil.Process]:
 def unharmed(tunnel: Tunnel) -> None:
     """Nothing has died, nor seemed to, and the peer was there all the time."""
     facts = tunnel.stats()
-    assert [facts["workers"][each]["restarts"] for each in ("outbound", "inbound")] == [0, 0]
+    children = [*facts["workers"].values(), *([facts["link"]] if facts["link"] else [])]
+    assert [child["restarts"] for child in children] == [0] * len(children)
     assert lines(tunnel, "peer is down") == lines(tunnel, "worker") == 0
 
 
@@ -120,20 +121,24 @@ def test_a_device_is_waited_for_and_followed_when_it_is_made_anew(lab: Lab, tmp_
         wait_ping(lab.left, RIGHT)
         bulk(lab.left, lab.right, RIGHT, size=1 << 20)
         bulk(lab.right, lab.left, LEFT, size=1 << 20)
+        companions(server)[0].kill()
+        server.wait_said("restart the tunnel if eth1 is ever made anew")
+        wait_ping(lab.left, RIGHT)
         unharmed(server)
         unharmed(client)
 
 
 def test_a_link_local_address_is_bound_again_when_its_device_is_made_anew(lab: Lab, tmp_path: Path) -> None:
-    bind = "fe80::77%eth1"
-    with ends(lab, tmp_path, [], ["--bind", bind], keyed=False) as (_, server):
+    there = "fe80::77%eth1"
+    with ends(lab, tmp_path, ["--remote", f"[{there}]"], ["--bind", there], keyed=True) as (_, server):
         assert server.stats()["local"] == "[fe80::77]:1234"
         for times in (1, 2):
             wire(lab)
             lab.right.address("eth1", "fe80::77/64")
             wait_lines(server, "the socket is bound now", times)
-            index = lab.right.index("eth1")
-            assert server.stats()["local"] == f"[fe80::77%{index}]:1234"
+            local = f"[fe80::77%{lab.right.index('eth1')}]:1234"
+            wait_for(lambda local=local: server.stats()["local"] == local, what=local)  # type: ignore[misc]
+            wait_ping(lab.left, RIGHT)
             lab.right.delete_link("eth1")
             wait_lines(server, "there is no network device eth1; waiting for it", times + 1)
 

@@ -1,18 +1,11 @@
 """Hosts with several addresses: each end goes on from the one that the other knows it by."""
 
-import pytest
+from pathlib import Path
 
 from tap2tap.demo.lab import Host, Lab
+from tests.support.nft import nft
+from tests.support.secured import secured
 from tests.support.tunnel import RIGHT, joined, ping, wait_ping
-
-
-def another(host: Host, version: int) -> str:
-    """Give the host an address that the kernel does not choose for what goes out."""
-    address = f"{host.ipv4}6" if version == 4 else f"{host.ipv6}6"
-    host.address("eth0", f"{address}/{24 if version == 4 else 64}")
-    if version == 6:
-        deprecate(host, address)
-    return address
 
 
 def deprecate(host: Host, address: str) -> None:
@@ -20,12 +13,28 @@ def deprecate(host: Host, address: str) -> None:
     host.run(["ip", "address", "change", f"{address}/64", "dev", "eth0", "preferred_lft", "0"])
 
 
-@pytest.mark.parametrize("version", [4, 6])
-def test_a_plain_server_answers_from_the_address_that_was_called(lab: Lab, version: int) -> None:
-    with joined(lab.left, lab.right, remote=another(lab.right, version)) as (client, server):
+def test_a_plain_server_answers_from_the_address_that_was_called(lab: Lab) -> None:
+    second = f"{lab.right.ipv4}6"
+    lab.right.address("eth0", f"{second}/24")  # the kernel chooses the first one
+    with joined(lab.left, lab.right, remote=second) as (client, server):
         server.wait_replaced("outbound", server.kill_worker("outbound"))
         wait_ping(lab.left, RIGHT)
         assert not client.worker("inbound")["dropped"].get("stranger", 0)
+
+
+def test_a_server_with_a_key_answers_from_the_address_that_was_called(lab: Lab, tmp_path: Path) -> None:
+    second = f"{lab.right.ipv6}6"
+    lab.right.address("eth0", f"{second}/64")
+    deprecate(lab.right, second)
+    nft(
+        lab.left,
+        "add table inet t",
+        "add chain inet t c { type filter hook input priority 0 ; }",
+        f"add rule inet t c ip6 saddr {lab.right.ipv6} udp sport 1234 drop",
+    )
+    with secured(lab.left, lab.right, tmp_path, remote=second) as (_, server):
+        server.wait_replaced("outbound", server.kill_worker("outbound"))
+        wait_ping(lab.left, RIGHT)
 
 
 def test_a_plain_client_whose_address_is_rotated_goes_on_from_the_one_that_the_server_knows(lab: Lab) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,17 @@ from tests.support.secured import IMPATIENT, make_keys, plugged_in
 from tests.support.tunnel import COMMAND, RIGHT, Tunnel, address, ping, wait_ping
 
 NAME = "far-end.example"
-CODE = """
-import sys, tap2tap.cli
-from tap2tap.supervisor import turns
-turns.UNANSWERED = turns.GRACE = 1.0
-sys.exit(tap2tap.cli.main())
-"""
-QUICK = [sys.executable, "-c", CODE]
+NO_SUCH_NAME = f"cannot resolve the remote '{NAME}': Name or service not known: check the name, or give an address"
+
+
+def changed(line: str) -> list[str]:
+    """The command tap2tap after a line of Python that changes how long it waits."""
+    code = ["import sys, tap2tap.cli", "from tap2tap.supervisor import candidates, turns", line]
+    return [sys.executable, "-c", "\n".join([*code, "sys.exit(tap2tap.cli.main())"])]
+
+
+QUICK = changed("turns.UNANSWERED = turns.GRACE = 1.0")
+IMPATIENT_START = changed("candidates.FIRST_WAIT = 0.0")
 KEY = pytest.mark.parametrize("key", [False, True], ids=["plain", "key"])
 
 
@@ -143,51 +147,66 @@ def test_a_name_that_is_not_known_yet_is_waited_for(lab: Lab, tmp_path: Path, ke
         assert sum("name service" in line for line in client.log) == 1
 
 
-@contextmanager
-def name_service(host: Host, answers: bool = True) -> Iterator[threading.Event]:
-    """A name service that knows no name, or is silent; the event is set when it was asked."""
-    asked = threading.Event()
+class NameService:
+    """Knows no name, and says so once `answers` is set; `asked` is when it was asked."""
 
-    def serve(sock: socket.socket) -> None:
-        while query := sock.recvfrom(512):
-            if not query[0]:
+    def __init__(self, sock: socket.socket) -> None:
+        self.asked, self.answers = threading.Event(), threading.Event()
+        self._sock = sock
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while query := self._sock.recvfrom(512):
+            data, client = query
+            if not data:
                 return
-            asked.set()
-            if answers:  # RFC 1035, 4.1.1: QR, RD, RA, and RCODE 3, the name does not exist
-                sock.sendto(query[0][:2] + b"\x81\x83" + query[0][4:6] + bytes(6) + query[0][12:], query[1])
+            self.asked.set()
+            if self.answers.wait(30):  # RFC 1035, 4.1.1: QR, RD, RA, and RCODE 3: the name does not exist
+                self._sock.sendto(data[:2] + b"\x81\x83" + data[4:6] + bytes(6) + data[12:], client)
 
-    with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((host.ipv4, 53))
-        thread = threading.Thread(target=serve, args=[sock])
-        thread.start()
-        try:
-            yield asked
-        finally:
-            sock.sendto(b"", (host.ipv4, 53))
-            thread.join()
+    def close(self) -> None:
+        """End it."""
+        self.answers.set()
+        self._sock.sendto(b"", self._sock.getsockname())
+        self._thread.join()
 
 
-def test_a_name_that_does_not_exist_ends_the_start(lab: Lab, tmp_path: Path) -> None:
+@pytest.fixture
+def name_service(lab: Lab) -> Iterator[NameService]:
+    """One on the right host."""
+    with lab.right.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((lab.right.ipv4, 53))
+        with closing(NameService(sock)) as service:
+            yield service
+
+
+def test_a_name_that_does_not_exist_ends_the_start(lab: Lab, tmp_path: Path, name_service: NameService) -> None:
+    name_service.answers.set()
     prefix = names(tmp_path, "", f"nameserver {lab.right.ipv4}\n")
-    with name_service(lab.right):
-        words = f"cannot resolve the remote '{NAME}': Name or service not known: check the name, or give an address"
-        mistake(tap2tap("--remote", NAME, host=lab.left, prefix=prefix), 1, words)
+    mistake(tap2tap("--remote", NAME, host=lab.left, prefix=prefix), 1, NO_SUCH_NAME)
 
 
-def test_while_a_name_service_is_silent_signals_are_obeyed(lab: Lab, tmp_path: Path) -> None:
+def test_and_also_when_that_is_known_late(lab: Lab, tmp_path: Path, name_service: NameService) -> None:
+    prefix = names(tmp_path, "", f"nameserver {lab.right.ipv4}\noptions timeout:30\n")
+    client = Tunnel(lab.left, "--remote", NAME, prefix=[*prefix, "env", "RES_OPTIONS="], command=IMPATIENT_START)
+    name_service.answers.set()
+    assert client.wait() == 1
+    assert client.said(NO_SUCH_NAME)
+
+
+def test_while_a_name_service_is_silent_signals_are_obeyed(lab: Lab, tmp_path: Path, name_service: NameService) -> None:
     prefix = names(tmp_path, "", f"nameserver {lab.right.ipv4}\n")
-    with name_service(lab.right, answers=False) as asked:
-        client = Tunnel(lab.left, "--remote", NAME, prefix=prefix, wait=False)
-        assert asked.wait(30)
-        assert client.stop() == 0
-        assert client.wait() == 0
+    client = Tunnel(lab.left, "--remote", NAME, prefix=prefix, wait=False)
+    assert name_service.asked.wait(30)
+    assert client.stop() == 0
+    assert client.wait() == 0
     assert not client.said("waiting for a name service")
 
 
-@KEY
-def test_a_route_that_is_not_there_yet_is_waited_for(lab: Lab, tmp_path: Path, key: bool) -> None:
+def test_a_route_that_is_not_there_yet_is_waited_for(lab: Lab, tmp_path: Path) -> None:
     lab.left.route("del", "10.213.0.0/24")
-    with tunnels(lab, tmp_path, lab.right.ipv4, key=key) as client:
+    with tunnels(lab, tmp_path, lab.right.ipv4, key=True) as client:
         client.wait_said(
             f"no route to the peer, waiting for one (ip route get tells more) remote={lab.right.ipv4}:1234"
         )

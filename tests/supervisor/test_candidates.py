@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor.candidates import Literal, in_order, interleave
-from tests.support.endpoints import endpoints
 
-found = st.lists(endpoints(local=False), max_size=12, unique=True)
+SOME = [Endpoint(ipaddress.ip_address(f"{net}{number}"), 1234) for net in ("192.0.2.", "fd00::") for number in range(7)]
+found = st.lists(st.sampled_from(SOME), max_size=9, unique=True)
 LINK_LOCAL = Endpoint(ipaddress.ip_address("fe80::1"), 1234)
 
 
@@ -27,14 +27,16 @@ def test_versions_come_by_turns_and_nothing_else_changes(before: list[Endpoint])
     assert all(one.address.version != two.address.version for one, two in pairs)
 
 
-@given(st.lists(found, max_size=5), st.integers(1, 20))
-def test_the_preferred_remote_comes_first_and_each_has_a_share(remotes: list[list[Endpoint]], most: int) -> None:
+@given(st.permutations(SOME), st.lists(st.integers(0, 4), max_size=4), st.integers(1, 20))
+def test_the_preferred_remote_comes_first_and_each_has_a_share(some: list[Endpoint], cut: list[int], most: int) -> None:
+    rest = iter(some)
+    remotes = [list(itertools.islice(rest, number)) for number in cut]
     ordered = in_order(remotes, most)
     assert len(ordered) <= most
-    assert len({*ordered}) == len(ordered)
-    assert [*ordered] == sorted(ordered, key=lambda each: next(n for n, some in enumerate(remotes) if each in some))
+    assert ordered == sorted(ordered, key=lambda each: [each in remote for remote in remotes], reverse=True)
     if len(remotes) <= most:
-        assert all(interleave(some)[0] in ordered for some in remotes if some)
+        assert all(interleave(remote)[0] in ordered for remote in remotes if remote)
+    assert in_order([*remotes, *remotes], 2 * most)[: len(ordered)] == ordered
 
 
 def test_an_interface_that_is_not_there_is_waited_for() -> None:

@@ -71,27 +71,20 @@ def test_up_and_down_run_with_the_interface_and_the_facts_of_the_tunnel(lab: Lab
 
 
 def test_up_can_give_the_interface_its_address(lab: Lab, tmp_path: Path) -> None:
-    up = script(tmp_path / "up", "ip address add 10.9.0.1/24 dev $1")
+    up = script(tmp_path / "up", f"ip address add 10.9.0.1/24 dev $1; echo $TAP2TAP_PEER > {tmp_path}/peer")
     with Tunnel(lab.left, "--up", up):
         assert "10.9.0.1/24" in lab.left.run(["ip", "-o", "address", "show", "dev", "tap0"]).stdout
+        assert (tmp_path / "peer").read_text() == "\n"  # a server that knows none yet
 
 
-def test_a_hook_may_be_named_as_on_a_command_line(lab: Lab, tmp_path: Path) -> None:
-    report(tmp_path, "my-up")
-    with Tunnel(lab.left, "--up", "my-up", env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}):
-        assert facts(tmp_path / "my-up.txt")["arguments"] == "1 tap0"
-
-
-def test_a_hook_may_be_named_by_a_relative_path(lab: Lab, tmp_path: Path) -> None:
-    report(tmp_path, "up")
+def test_a_hook_may_be_named_as_on_a_command_line_or_by_a_relative_path(lab: Lab, tmp_path: Path) -> None:
+    for name in ("my-up", "down"):
+        report(tmp_path, name)
     path = f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parents[2]}"
-    with Tunnel(lab.left, "--up", "./up", cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}):
-        assert facts(tmp_path / "up.txt")["arguments"] == "1 tap0"
-
-
-def test_a_server_that_knows_no_peer_yet_says_so_by_an_empty_variable(lab: Lab, tmp_path: Path) -> None:
-    with Tunnel(lab.left, "--up", report(tmp_path, "up")):
-        assert facts(tmp_path / "up.txt")["TAP2TAP_PEER"] == ""
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": path}
+    with Tunnel(lab.left, "--up", "my-up", "--down", "./down", cwd=tmp_path, env=environment):
+        assert facts(tmp_path / "my-up.txt")["arguments"] == "1 tap0"
+    assert facts(tmp_path / "down.txt")["arguments"] == "1 tap0"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the kernel says of links, read by hand, and what is made of it."""
 
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -50,11 +51,30 @@ def test_the_queues_of_a_tap_are_counted_whether_they_are_in_use_or_not(kind: st
     assert (link.queues, link.gso_max_segs, link.gso_max_size, link.up) == (5 if kind == "tun" else 0, 64, 65000, True)
 
 
+@given(*[st.integers(0, 2**32 - 1)] * 2, st.integers(0, 11))
+def test_a_route_is_read_whatever_stands_around_it(interface: int, mtu: int, kind: int) -> None:
+    content = struct.pack("=BBBBBBBBI", 2, 32, 0, 0, 254, 0, 0, kind, 0) + b"".join(
+        (
+            attribute(1, bytes(4)),
+            attribute(8, attribute(7, bytes(4)) + attribute(2, struct.pack("=I", mtu))),
+            attribute(4, struct.pack("=I", interface)),
+            attribute(12, bytes(32)),
+        )
+    )
+    if 6 <= kind <= 8:
+        with pytest.raises(OSError, match="No route"):
+            netlink.read_route(content)
+    else:
+        assert netlink.read_route(content) == netlink.Route(interface, mtu)
+
+
 @given(st.binary(max_size=200) | st.lists(st.integers(0, 40), max_size=60).map(bytes))
 def test_whatever_comes_is_read_to_an_end(data: bytes) -> None:
     for _, content in netlink.messages(data):
         netlink.read_link(content)
     netlink.read_link(data)
+    with suppress(OSError):
+        netlink.read_route(data)
 
 
 def test_where_the_kernel_refuses_netlink_nothing_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import ipaddress
 import itertools
 from collections.abc import Callable, Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap2tap.endpoint import Endpoint
@@ -168,6 +168,7 @@ def test_what_cannot_be_sent_to_is_left_at_once() -> None:
     assert world.turns.present == ALL[1]
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_whatever_happens_one_of_the_candidates_is_in_use_and_time_is_kept(data: st.DataObject) -> None:
     turns, now, heard, frames = Turns(data.draw(st.integers(0, 30))), 1000.0, 0.0, 0

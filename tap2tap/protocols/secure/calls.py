@@ -50,13 +50,13 @@ class Calls:
 
     def call(self, now: float) -> None:
         """Make an attempt at once, whatever there is, if anybody can be called."""
-        if self._targets()[0] and self._not_before < FOREVER:
+        if self._knows_anybody() and self._not_before < FOREVER:
             self._not_before = NEVER
             self._attempts.call(now)
 
-    def unheard(self, now: float) -> None:
-        """The peer is heard and may not hear us: see whether it does at another endpoint, if there is one."""
-        if len(self._exchange.home) > 1:
+    def look(self, now: float) -> None:
+        """If the peer is heard and may not hear us, see whether it does at another endpoint; before sessions expire."""
+        if len(self._exchange.home) > 1 and self._sessions.is_unheard(now):
             self._attempts.soon(now)
 
     def moved(self, now: float, new: Sequence[Endpoint]) -> None:
@@ -68,14 +68,13 @@ class Calls:
 
     def run(self, now: float) -> list[Action]:
         """Begin a series, make an attempt, or end the series, if that is due."""
-        attempts, (leaders, others) = self._attempts, self._targets()
-        if leaders and now >= self._not_before:
+        attempts = self._attempts
+        if self._knows_anybody() and now >= self._not_before:
             self._begin(now)
         if attempts.started is None:
             return []
         if self._call_back and now >= attempts.due and attempts.number >= CALLS_BACK:
             self._call_back = None
-            leaders, others = self._targets()
         todo: list[Action] = []
         unheard = self._presence.is_in_vain(now, attempts.started, self._timers.complain)
         if unheard and self._notes.allows(now, "silent"):
@@ -84,21 +83,23 @@ class Calls:
         if lost and not self._exchange.home and not self._presence.up:
             self._presence.forget_endpoint()
             todo += self._exchange.forget()
-            leaders = []
-        if not leaders:
+        if not self._knows_anybody():
             attempts.end()
         elif now >= attempts.due:
-            todo.append(attempts.attempt(now, leaders, others))
+            todo.append(attempts.attempt(now, *self._targets()))
         return todo
 
     def due(self, after: float) -> float:
         """When `run` is needed next, after it was called then."""
         current = self._sessions.current
-        if self._attempts.started is not None or not self._targets()[0]:
+        if self._attempts.started is not None or not self._knows_anybody():
             return self._attempts.due
         if current:
             return self._rekey_at(current)
         return self._not_before if self._not_before > after else FOREVER
+
+    def _knows_anybody(self) -> bool:
+        return bool(self._exchange.home) or self._presence.endpoint is not None or self._call_back is not None
 
     def _targets(self) -> tuple[list[Endpoint], list[Endpoint]]:
         """Return where the peer is tried in each round, and where besides.

@@ -118,8 +118,7 @@ class Link:
         """Look at the clock and at what the workers did; call it at `next_deadline()`, or at any other time."""
         self._ticked = now
         self._presence.look(now, traffic)
-        if self._sessions.is_unheard(now):
-            self._calls.unheard(now)
+        self._calls.look(now)
         self._todo += self._sessions.expire(now)
         self._todo += self._exchange.tick(now, traffic, self._sessions.current)
         self._todo += self._presence.judge(now, self._sessions.current is not None, self._attempts.started)
@@ -158,7 +157,8 @@ class Link:
                     self._finish(now, datagram)
             except NoiseError:
                 if self._notes.allows(now, "noise"):
-                    self._note("a handshake makes no sense: is the same version of tap2tap there?", source=source)
+                    message = "a handshake makes no sense: is the same version of tap2tap there?"
+                    self._todo.append(Note(message, {"source": source}))
         return self._done()
 
     def proved(self, now: float, index: int, source: Endpoint, *, newest: bool) -> list[Action]:
@@ -175,8 +175,9 @@ class Link:
             first = not session.proved
             moves = newest and self._sessions.is_in_use(session)
             # Whether the counter was one of the first is not said, so what moves the peer may be a frame.
-            if (first or not moves or is_same(source, self._presence.endpoint)) and not session.initiator:
-                self._confirm(session, source)
+            confirms = not session.initiator and (first or not moves or is_same(source, self._presence.endpoint))
+            if confirms and (confirmation := session.control_keepalive()):
+                self._todo.append(Send(confirmation, source))
             if first:
                 self._todo += self._sessions.prove(session)
             settled = first and session is self._sessions.current
@@ -268,15 +269,9 @@ class Link:
         session.rekey_at = now + self._timers.rekey_after * (1 + REKEY_JITTER * self._random(1)[0] / 256)
         self._todo += self._sessions.open(session)
 
-    # Small things.
-
     def _place(self, source: Endpoint) -> Endpoint:
         """Where frames to the peer go and leave from: a client's own address may change, and the peer follows it."""
         return source.from_anywhere if self._client else source
-
-    def _confirm(self, session: Session, source: Endpoint) -> None:
-        if confirmation := session.control_keepalive():
-            self._todo.append(Send(confirmation, source))
 
     def _leave(self, now: float, session: Session) -> None:
         """The peer has said goodbye on this session, which may be an old one of a peer that lives again."""
@@ -299,9 +294,6 @@ class Link:
             index = int.from_bytes(self._random(3), "little")
             if index and not self._sessions.get(index) and not self._attempts.uses(index):
                 return index
-
-    def _note(self, message: str, **facts: object) -> None:
-        self._todo.append(Note(message, facts))
 
     def _done(self) -> list[Action]:
         todo, self._todo = self._todo, []
