@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
+from tap2tap.endpoint import Endpoint
 from tap2tap.peer_record import unpack
 from tap2tap.protocols.secure import wire
 from tap2tap.supervisor import call_back
@@ -23,9 +25,14 @@ def record(key: str) -> Path:
     return call_back.folder() / call_back.name(key)
 
 
+def remembered(key: str) -> Endpoint | None:
+    """Where the peer is, as it tells."""
+    return unpack(record(key).read_bytes(), time.time()) if record(key).exists() else None
+
+
 def remembers(key: str) -> bool:
     """Whether it tells where the peer is."""
-    return record(key).exists() and unpack(record(key).read_bytes(), time.time()) is not None
+    return remembered(key) is not None
 
 
 def initiations(datagrams: Iterable[Datagram], host: Host) -> int:
@@ -42,6 +49,7 @@ def test_a_server_that_starts_again_calls_its_client(lab: Lab, tmp_path: Path, h
             wait_ping(lab.left, RIGHT)
             wait_for(lambda: remembers(vps), what="record")
             assert record(vps).stat().st_mode & 0o777 == 0o600
+            assert remembered(vps) == Endpoint(ip_address(lab.left.ipv4), 1234, local=ip_address(lab.right.ipv4))
             if how == "killed":
                 server.process.kill()
                 server.wait()
