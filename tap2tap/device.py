@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ TUNSETFILTEREBPF = ioctl_number(READ, "T", 225, _INT)
 TUNSETCARRIER = ioctl_number(WRITE, "T", 226, _INT)
 
 IFF_TAP = 0x0002
-IFF_NO_CARRIER = 0x0040  # Linux 6.3
+IFF_NO_CARRIER = 0x0040  # Linux 6.1
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFF_MULTI_QUEUE = 0x0100
@@ -154,15 +155,21 @@ def _no_device(error: OSError) -> StartError:
 
 def _refused(error: OSError, name: str | None) -> StartError:
     if error.errno in (errno.EPERM, errno.EACCES):
-        remedy = f"'ip tuntap add {name or 'tap0'} mode tap user {os.geteuid()}'"
-        return NoPermissionError(
-            f"no permission to make a tap device: run as root, or with CAP_NET_ADMIN, or have root run {remedy}"
-        )
+        return NoPermissionError(_not_ours(name))
     if error.errno == errno.EBUSY:
         return InUseError(name or "")
     if error.errno in (errno.EINVAL, errno.EEXIST):
         return StartError(f"interface {name} exists and is no tap device: choose another name with --iface")
     return StartError(f"cannot make the tap device {name or ''}: {error.strerror}")
+
+
+def _not_ours(name: str | None) -> str:
+    exists = False
+    with contextlib.suppress(OSError):
+        exists = bool(name and socket.if_nametoindex(name))
+    remedy = f"'ip tuntap add {'OTHER' if exists else name or 'tap0'} mode tap user {os.geteuid()}'"
+    what = f"use {name}, which is not this user's" if exists else "make a tap device"
+    return f"no permission to {what}: run as root, or with CAP_NET_ADMIN, or have root run {remedy}"
 
 
 def is_persistent(fd: int) -> bool:

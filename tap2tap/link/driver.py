@@ -26,15 +26,11 @@ from tap2tap.protocols.secure.actions import FOREVER
 from tap2tap.protocols.secure.limits import MISSED_WAIT, Timers
 from tap2tap.protocols.secure.mac import MAC_LENGTH
 from tap2tap.protocols.secure.mailbox import Handshake, Missed, Order, Proved, Received, Task, TooLong
-from tap2tap.protocols.secure.states import PeerEvent
 from tap2tap.protocols.secure.wire import is_initiation
 
 OnPeerEvent = Callable[[messages.PeerEvent], None]
 
 BEFORE_LAST_GOODBYE = 0.05  # seconds
-# Seconds from the peer's goodbye to the end of the carrier: a peer that only starts again is back by then, and nobody
-# here asks for addresses again or looks for neighbours, which the kernel does once a second and no sooner.
-RESTART = 3.0
 
 
 def hardware_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -71,7 +67,6 @@ class Driver:
         self._traffic = Sampler(memory, self._workers)
         self._rekeys = memory.slots[Slot.REKEYS]  # of our predecessors
         self._look_at = FOREVER  # when a look at the traffic is wanted besides
-        self._unplug_at = FOREVER  # when the carrier goes, of a peer that said goodbye
 
     def start(self) -> None:
         """Begin, or go on where a killed predecessor was, with a handshake if it is known where the peer is."""
@@ -130,13 +125,11 @@ class Driver:
 
     def deadline(self) -> float:
         """When `tick` is next needed, in seconds of the clock."""
-        return min(self._look_at, self._unplug_at, self._link.next_deadline())
+        return min(self._look_at, self._link.next_deadline())
 
     def tick(self) -> None:
         """Let the link look at the clock and at the traffic."""
         now, self._look_at = clock.now(), FOREVER
-        if now >= self._unplug_at:
-            self._plug(on=False)
         self._do(self._link.tick(now, self._traffic.look(now)))
         self._publish()
 
@@ -183,14 +176,11 @@ class Driver:
             case actions.Remember(peer):
                 self._remember(peer)
             case actions.PeerUp(peer):
-                self._plug(on=True)
+                device.set_carrier(self._tap, on=True)
                 log.info("peer is up", endpoint=peer)
                 self._on_peer_event(messages.PeerUp(peer))
             case actions.PeerDown(reason):
-                if reason == PeerEvent.GOODBYE.value:
-                    self._unplug_at = clock.now() + RESTART
-                else:
-                    self._plug(on=False)
+                device.set_carrier(self._tap, on=False)
                 log.info("peer is down", reason=reason)
                 if last := self._link.status().endpoint:
                     self._on_peer_event(messages.PeerDown(last))
@@ -199,11 +189,6 @@ class Driver:
                 self._on_peer_event(messages.PeerMoved(peer))
             case actions.Note(message, facts):
                 log.warning(message, **facts)
-
-    def _plug(self, *, on: bool) -> None:
-        """Plug the cable in or out."""
-        self._unplug_at = FOREVER
-        device.set_carrier(self._tap, on=on)
 
     def _remember(self, peer: Endpoint | None) -> None:
         """Write down where the peer is to be called after a restart."""

@@ -102,7 +102,7 @@ class Candidates:
         try:
             for host, port in config.remotes:
                 found = endpoint.literal(host, port)
-                self._remotes.append(Literal(*found) if found else Name(host, Lookups(host, port, become)))
+                self._remotes.append(Literal(*found) if found else Name(host, Lookups(host, port, become), clock.now()))
                 self.fixed = self.fixed and found is not None
         except BaseException:
             self.close()

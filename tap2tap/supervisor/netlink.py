@@ -17,7 +17,7 @@ NETLINK_ROUTE = 0
 RTMGRP_LINK = 1
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWLINK, RTM_GETLINK = 2, 3, 16, 18
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
 IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE = 40, 41
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
@@ -133,17 +133,6 @@ def read_route(content: bytes) -> Route:
     found = _attributes(content[_ROUTE.size :])
     metrics = _attributes(found.get(RTA_METRICS, b""))
     return Route(_number(found.get(RTA_OIF, b"")), _number(metrics.get(RTAX_MTU, b"")))
-
-
-def change(index: int, kind: int = 0, content: bytes = b"", *, flags: int = 0, mask: int = 0) -> None:
-    """Set one attribute of a link, or its flags under `mask`. Raises OSError."""
-    attribute = _attribute(kind, content) if kind else b""
-    body = _LINK.pack(socket.AF_UNSPEC, 0, index, flags, mask) + attribute
-    with _socket() as sock:
-        sock.sendto(_HEADER.pack(_HEADER.size + len(body), RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body, (0, 0))
-        for answer, told in messages(sock.recv(_BUFFER)):
-            if answer == NLMSG_ERROR and (code := -_ERROR.unpack_from(told)[0]):
-                raise OSError(code, os.strerror(code))
 
 
 def _socket() -> socket.socket:

@@ -106,6 +106,6 @@ class Remotes:
         """The way to the peer is another one now: call it, or remind it of us."""
         if self._link:
             self._link.call()
-        elif self._turns.present:
+        elif peer := endpoint.load(self._cable.memory.slots, Slot.PEER):
             with suppress(OSError):
-                udp_socket.send(self._cable.sock, b"", self._turns.present)
+                udp_socket.send(self._cable.sock, b"", peer)

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 
-from tap2tap import clock, endpoint, log
+from tap2tap import endpoint, log
 from tap2tap.endpoint import PACKED, Endpoint
 from tap2tap.errors import OK, NoSuchNameError, StartError
 from tap2tap.supervisor import process
@@ -22,7 +22,7 @@ from tap2tap.supervisor.run_in_child import ANSWER, Job, failure, outcome
 
 SILENCE = 30.0  # seconds without a word from the peer before its name is looked up again
 EVERY = 60.0  # seconds between two lookups, at least
-AGAIN = 1.0  # the same while nothing is known, after a lookup that has failed
+AGAIN = 1.0  # the same while nothing is known
 LONGEST = 20.0  # seconds that a lookup may take
 # Without, the C library takes 10 seconds to give up, and does not see what came meanwhile (resolv.conf(5)).
 RES_OPTIONS = "timeout:1 attempts:2"
@@ -128,12 +128,16 @@ def endpoints_in(answer: bytes, port: int) -> list[Endpoint]:
 
 
 class Name:
-    """A remote that is a name; `known` is what it stands for, the best first, and stays so while lookups fail."""
+    """A remote that is a name; `known` is what it stands for, the best first, and stays so while lookups fail.
 
-    def __init__(self, host: str, lookups: Lookups) -> None:
+    Times are those of one clock; the first lookup has been begun `now`.
+    """
+
+    def __init__(self, host: str, lookups: Lookups, now: float) -> None:
         self.known: Sequence[Endpoint] = ()
         self._host = host
         self._lookups = lookups
+        self._begun = now
         self._next = 0.0
         self._answers = 0
         self._failing = False
@@ -145,7 +149,7 @@ class Name:
 
     def ask(self, now: float) -> None:
         """Begin a lookup."""
-        self._next = now + EVERY
+        self._begun, self._next = now, now + EVERY
         self._lookups.ask()
 
     @property
@@ -172,7 +176,7 @@ class Name:
 
     def _fail(self, words: str) -> None:
         if not self.known:
-            self._next = clock.now() + AGAIN
+            self._next = self._begun + AGAIN
         if not self._failing:  # told once, however often it is tried
             if self.known:
                 log.warning(words)

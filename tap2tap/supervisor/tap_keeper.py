@@ -6,7 +6,7 @@ because the supervisor was killed, it puts back what is still as the tunnel has 
 """
 
 import json
-import struct
+import os
 from contextlib import suppress
 from socket import socket
 from typing import NamedTuple
@@ -19,12 +19,6 @@ from tap2tap.supervisor.netlink import Link
 
 PATIENCE = 5.0  # seconds that it may take in the end
 _MESSAGE = 4096  # bytes
-_ATTRIBUTES = {
-    "mac": netlink.IFLA_ADDRESS,
-    "mtu": netlink.IFLA_MTU,
-    "gso_max_segs": netlink.IFLA_GSO_MAX_SEGS,
-    "gso_max_size": netlink.IFLA_GSO_MAX_SIZE,
-}
 
 
 class Settings(NamedTuple):
@@ -96,18 +90,20 @@ def _put_back(tap: Tap, memo: Memo) -> None:
     if memo.offloads is not None:
         with suppress(OSError):
             device.restore_offloads(tap.fd, memo.offloads)
-    now = settings(link)
-    if now.up and not memo.before.up:
-        _change(link, flags=0, mask=netlink.IFF_UP)
-    for field, kind in _ATTRIBUTES.items():
-        before, after, current = (getattr(each, field) for each in (memo.before, memo.after, now))
-        if current == after != before:
-            content = bytes.fromhex(before.replace(":", "")) if field == "mac" else struct.pack("=I", before)
-            _change(link, kind, content)
+    _set(link, memo, settings(link))
 
 
-def _change(link: Link, kind: int = 0, content: bytes = b"", **flags: int) -> None:
-    try:
-        netlink.change(link.number, kind, content, **flags)
-    except OSError as error:
-        log.warning("the interface is not as it was found", interface=link.name, reason=error.strerror)
+def _set(link: Link, memo: Memo, now: Settings) -> None:
+    """Set again what the tunnel has set, and nobody since."""
+    from pyroute2 import IPRoute, NetlinkError  # only now: it is large, and this process waits as long as the tunnel
+
+    before, after = memo.before._asdict(), memo.after._asdict()
+    wanted = {name: before[name] for name, value in now._asdict().items() if value == after[name] != before[name]}
+    with IPRoute() as route:
+        for name, value in wanted.items():
+            attribute = {"mac": {"address": value}, "up": {"state": "up" if value else "down"}}.get(name, {name: value})
+            try:
+                route.link("set", index=link.number, **attribute)
+            except NetlinkError as error:
+                reason = os.strerror(error.code)
+                log.warning("the interface is not as it was found", interface=link.name, reason=reason)

@@ -42,6 +42,7 @@ class Ways:
         self._wake = wake
         self._none: set[Endpoint] = set()  # to which there was no route
         self._waits = self._loops = self._unplugged = False
+        self._carrier = True
         self._other = 0  # the index of an interface that is not our tap
         self._frames = self._datagrams = 0
 
@@ -58,16 +59,15 @@ class Ways:
         peers = there if heard else list(dict.fromkeys([*there, *self._known()]))[:MOST]
         routes = {each: self._ask(each) for each in peers}
         self._loop([each for each, found in routes.items() if found and found.interface == self._tap(found.interface)])
-        none = {each for each, found in routes.items() if found is None}
-        gained = not heard and any(each in self._none for each in routes if each not in none)
-        self._none = none
-        if peers and len(none) == len(peers) and not heard:
-            if not self._waits:
-                log.warning("no route to the peer, waiting for one (ip route get tells more)", remote=peers[0])
+        reached = [each for each, found in routes.items() if found]
+        gained = not heard and not self._none.isdisjoint(reached)
+        self._none = {*peers}.difference(reached)
+        if peers and not reached and not heard and not self._waits:
             self._waits = True
-        elif self._waits:
+            log.warning("no route to the peer, waiting for one (ip route get tells more)", remote=peers[0])
+        elif self._waits and reached:
             self._waits = False
-            log.info("there is a route to the peer", remote=next(each for each in [*peers, None] if each not in none))
+            log.info("there is a route to the peer", remote=reached[0])
         if gained:
             self._wake()
 
@@ -97,10 +97,7 @@ class Ways:
         return -1
 
     def _loop(self, peers: Sequence[Endpoint]) -> None:
-        """Tell that datagrams come back as frames, and plug the cable out while they do so in great number.
-
-        With a key the link does so when it does not hear the peer.
-        """
+        """Tell that datagrams to these come back as frames, and plug the cable out once they do so in great number."""
         frames, datagrams = self._cable.memory.outbound[Count.FRAMES], self._cable.memory.inbound[Count.DATAGRAMS]
         storm = frames - self._frames >= STORM and (datagrams - self._datagrams) * 100 < frames - self._frames
         self._frames, self._datagrams = frames, datagrams
@@ -113,7 +110,18 @@ class Ways:
             )
         if self._loops and not peers:
             log.info("the route to the peer does not lead into this tunnel any more")
+            self._wake()
         self._loops = bool(peers)
-        if not self._cable.memory.slots[Slot.LINK] and ((self._unplugged and not peers) or (storm and self._loops)):
-            self._unplugged = self._loops
-            device.set_carrier(self._cable.tap, on=not self._loops)
+        if storm and self._loops:
+            self._unplugged, self._carrier = True, False
+            device.set_carrier(self._cable.tap, on=False)
+        elif self._unplugged:
+            # The link may have plugged it out itself while it was plugged in here, which is seen a second later.
+            self._unplugged = self._loops or self._plug()
+
+    def _plug(self) -> bool:
+        """Give the cable the carrier that it would have; whether it had another one."""
+        there = self._cable.memory.slots[Slot.LINK] in (Link.NONE, Link.UP)
+        changed, self._carrier = self._carrier != there, there
+        device.set_carrier(self._cable.tap, on=there)
+        return changed

@@ -7,11 +7,18 @@ import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
 from tests.support import frames
-from tests.support.traffic import Wire, bulk
+from tests.support.traffic import Stream, Wire, bulk
 from tests.support.tunnel import LEFT, LEFT6, RIGHT, RIGHT6, Tunnel, address, joined, ping, wait_ping
 
 OFFLOADS = pytest.mark.parametrize("options", [(), ("--no-offload",)], ids=["offload", "frame-by-frame"])
 UNDERLAYS = pytest.mark.parametrize("version", [4, 6])
+EACH_ONCE = pytest.mark.parametrize(
+    ("version", "options"), [(4, ()), (6, ("--no-offload",))], ids=["4-offload", "6-frame-by-frame"]
+)
+CROSSWISE = pytest.mark.parametrize(
+    ("version", "options"), [(6, ()), (4, ("--no-offload",))], ids=["6-offload", "4-frame-by-frame"]
+)
+TAGS = ((), ((0x8100, 7),), ((0x88A8, 0x2007), (0x8100, 8)))
 
 
 def far_end(lab: Lab, version: int) -> str:
@@ -19,8 +26,7 @@ def far_end(lab: Lab, version: int) -> str:
     return lab.right.ipv4 if version == 4 else lab.right.ipv6
 
 
-@OFFLOADS
-@UNDERLAYS
+@EACH_ONCE
 def test_ping_and_tcp_pass_both_ways(lab: Lab, version: int, options: tuple[str, ...]) -> None:
     with joined(lab.left, lab.right, *options, remote=far_end(lab, version)):
         for host, target in ((lab.left, RIGHT), (lab.left, RIGHT6), (lab.right, LEFT), (lab.right, LEFT6)):
@@ -42,25 +48,23 @@ def test_the_remote_may_be_a_name(lab: Lab, tmp_path: Path, version: int) -> Non
 
 
 @OFFLOADS
-@pytest.mark.parametrize("tags", [(), ((0x8100, 7),), ((0x88A8, 0x2007), (0x8100, 8))], ids=["plain", "vlan", "qinq"])
-def test_full_size_frames_pass_with_their_vlan_tags(
-    lab: Lab, tags: tuple[tuple[int, int], ...], options: tuple[str, ...]
-) -> None:
-    flow = frames.Flow(tags=tags, macs=bytes.fromhex("02000000000b 02000000000a"))
-    segments = frames.segments(flow, frames.payload(30 * 1418), 1418)
-    assert len(segments[0]) == 1458 + 14 + 4 * len(tags)
-    odd = [frame[:12] + b"\x88\xb5" + frame[14:] for frame in segments[:3]]  # of an unknown protocol
+def test_full_size_frames_pass_with_their_vlan_tags(lab: Lab, options: tuple[str, ...]) -> None:
     with joined(lab.left, lab.right, *options) as (client, server), Wire(lab.right) as right, Wire(lab.left) as left:
         lab.left.link("tap0", mtu=1458 + 8)  # or else the packet socket refuses to send two tags on top of the MTU
-        for sent in (odd, segments) if not tags else (segments,):
-            left.send(*sent)
-            got: list[bytes] = []
-            deadline = time.monotonic() + 20
-            while len(got) < len(sent) and time.monotonic() < deadline:
-                seen = right.seen()
-                if seen and seen.frame[:12] == flow.macs:
-                    got += recut(seen.frame, 1418)
-            assert got == sent
+        for tags in TAGS:
+            flow = frames.Flow(tags=tags, macs=bytes.fromhex("02000000000b 02000000000a"))
+            segments = frames.segments(flow, frames.payload(30 * 1418), 1418)
+            assert len(segments[0]) == 1458 + 14 + 4 * len(tags)
+            odd = [frame[:12] + b"\x88\xb5" + frame[14:] for frame in segments[:3]]  # of an unknown protocol
+            for sent in (odd, segments) if not tags else (segments,):
+                left.send(*sent)
+                got: list[bytes] = []
+                deadline = time.monotonic() + 20
+                while len(got) < len(sent) and time.monotonic() < deadline:
+                    seen = right.seen()
+                    if seen and seen.frame[:12] == flow.macs:
+                        got += recut(seen.frame, 1418)
+                assert got == sent
         assert not client.worker("outbound")["dropped"]
         assert not server.worker("inbound")["dropped"]
 
@@ -73,8 +77,7 @@ def recut(frame: bytes, mss: int) -> list[bytes]:
     return frames.segments(flow, payload, mss) if len(payload) > mss else [frame]
 
 
-@OFFLOADS
-@UNDERLAYS
+@EACH_ONCE
 def test_jumbo_frames_arrive_over_a_path_that_is_too_small_for_them(
     lab: Lab, version: int, options: tuple[str, ...]
 ) -> None:
@@ -87,16 +90,20 @@ def test_jumbo_frames_arrive_over_a_path_that_is_too_small_for_them(
             assert not tunnel.worker("inbound")["dropped"]
 
 
-@OFFLOADS
-@UNDERLAYS
+@CROSSWISE
 def test_a_path_smaller_than_expected_costs_speed_and_nothing_else(
     lab: Lab, version: int, options: tuple[str, ...]
 ) -> None:
     with joined(lab.left, lab.right, *options, remote=far_end(lab, version)) as (client, server):
         for mtu in (1500, 1400, 1500):  # it changes while the tunnel runs
+            # Connected before, so that their MSS is of the path that was.
+            streams = [Stream(lab.left, lab.right, target, 1 << 19) for target in (RIGHT, RIGHT6)]
+            streams += [Stream(lab.right, lab.left, target, 1 << 19) for target in (LEFT, LEFT6)]
             lab.set_underlay_mtu(mtu)
-            bulk(lab.left, lab.right, RIGHT, RIGHT6, size=1 << 20)
-            bulk(lab.right, lab.left, LEFT, LEFT6, size=1 << 20)
+            for stream in streams:
+                stream.start()
+            for stream in streams:
+                stream.check()
         for tunnel in (client, server):
             assert not {"too_long", "other"} & tunnel.worker("outbound")["dropped"].keys()
             assert (tunnel.worker("outbound")["fallbacks"] > 0) == (not options)

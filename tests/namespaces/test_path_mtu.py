@@ -46,13 +46,6 @@ def test_a_narrow_path_is_found_and_one_that_shrinks_is_noticed(tmp_path: Path) 
     assert {entry[-1] for entry in entries if entry[1] == f"{road.left.ipv4}:1234"} >= {"1400"}
 
 
-def test_a_common_path_is_found_exactly(tmp_path: Path) -> None:
-    with routed(1492) as road, secured(road.left, road.right, tmp_path, remote=f"[{road.right.ipv6}]") as tunnels:
-        for tunnel in tunnels:
-            tunnel.wait_said(": path mtu mtu=1492 endpoint=")
-            assert told(tunnel) == [1492]
-
-
 def test_a_device_of_this_host_that_takes_less_is_noticed_at_once(lab: Lab, tmp_path: Path) -> None:
     with secured(lab.left, lab.right, tmp_path) as (client, server):
         client.wait_said(": path mtu mtu=1500")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tap2tap import device
 from tap2tap.demo.lab import Host, Lab
 from tests.support.secured import make_keys, plugged_in
 from tests.support.tunnel import Tunnel
@@ -36,4 +37,21 @@ def test_without_the_peer_there_never_was_a_carrier(lab: Lab, tmp_path: Path, ma
 def test_without_a_key_it_is_there_from_the_first(lab: Lab) -> None:
     lab.left.run(["sh", "-ec", MADE["bridged"]])
     with Tunnel(lab.left):
+        assert plugged_in(lab.left)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["flag", "no-flag"])
+@pytest.mark.parametrize("made", MADE)
+def test_where_the_kernel_lacks_the_flag_it_is_pulled_at_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, made: str, *, known: bool
+) -> None:
+    lab.left.run(["sh", "-ec", MADE[made]])
+    if not known:
+        monkeypatch.setattr(device, "_features", lambda _: 0)
+    with lab.left.inside():
+        tap = device.open_tap("tap0", carrier=False)
+    with open(tap.fd, "rb", buffering=0):
+        lab.left.link("tap0", state="up")
+        assert not plugged_in(lab.left)
+        device.set_carrier(tap.fd, on=True)
         assert plugged_in(lab.left)

@@ -85,6 +85,13 @@ def test_what_he_may_not_set_is_a_command_for_root(lab: Lab, options: list[str],
 
 
 @pytest.mark.usefixtures("root")
+def test_a_tap_of_somebody_else_is_not_his(lab: Lab) -> None:
+    make(lab.left, "user", str(UID + 1))
+    done = tap2tap("-i", "tap0", host=lab.left, **ORDINARY)
+    mistake(done, 4, f"no permission to use tap0, .* have root run 'ip tuntap add OTHER mode tap user {UID}'")
+
+
+@pytest.mark.usefixtures("root")
 def test_a_tap_that_is_longer_than_any_datagram_is_not_taken_as_it_is(lab: Lab) -> None:
     make(lab.left, "user", str(UID))
     lab.left.link("tap0", mtu=65521, state="up")

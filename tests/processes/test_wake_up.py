@@ -3,6 +3,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from tap2tap.demo.lab import Lab, wait_for
 from tests.support import asleep
 from tests.support.link import handshakes, wait_handshake
@@ -36,7 +38,8 @@ def test_a_client_behind_a_nat_that_forgot_it_is_back_at_once(road: Lab, tmp_pat
         assert len([line for line in client.log if "woke up" in line]) == 1
 
 
-def test_a_session_that_has_not_outlived_the_sleep_is_made_anew(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [100, 3600])  # the session lives, and does not
+def test_a_sleep_takes_nobody_down(lab: Lab, tmp_path: Path, seconds: int) -> None:
     home, vps = make_keys(tmp_path)
     slept = tmp_path / "slept"
     with (
@@ -44,12 +47,13 @@ def test_a_session_that_has_not_outlived_the_sleep_is_made_anew(lab: Lab, tmp_pa
         Tunnel(lab.left, "--key", home, "--remote", lab.right.ipv4, command=asleep.command(slept)) as client,
     ):
         wait_up(client, server)
-        before = handshakes(server)
-        asleep.sleep(slept, 3600)
-        client.wait_said("woke up after a sleep of 3600 s, calling the peer", 5)
-        wait_handshake(server, before)
-        wait_up(client, server)
         wait_for(lambda: plugged_in(lab.left), what="carrier")
+        before = handshakes(server)
+        asleep.sleep(slept, seconds)
+        client.wait_said(f"woke up after a sleep of {seconds} s, calling the peer", 5)
+        wait_handshake(server, before)
+        wait_up(client)
+        assert not any(tunnel.said("peer is down") for tunnel in (client, server))
 
 
 def test_a_plain_client_says_where_it_is_although_it_did_so_just_before(lab: Lab, tmp_path: Path) -> None:

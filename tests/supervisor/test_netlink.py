@@ -42,6 +42,15 @@ def test_a_link_is_read_whatever_stands_around_it(
     assert netlink.read_link(inside) == Link(number, name, address, mtu, master, kind)
 
 
+@pytest.mark.parametrize("kind", ["tun", "veth"])
+def test_the_queues_of_a_tap_are_counted_whether_they_are_in_use_or_not(kind: str) -> None:
+    data = b"".join(attribute(each, struct.pack("=I", number)) for each, number in ((7, 1), (8, 3), (9, 2)))
+    info = attribute(1, kind.encode() + b"\0") + attribute(2, data)
+    gso = attribute(40, struct.pack("=I", 64)) + attribute(41, struct.pack("=I", 65000))
+    link = netlink.read_link(struct.pack("=BxHiII", 0, 1, 7, 0x1 | 0x1000, 0) + gso + attribute(18, info))
+    assert (link.queues, link.gso_max_segs, link.gso_max_size, link.up) == (5 if kind == "tun" else 0, 64, 65000, True)
+
+
 @given(*[st.integers(0, 2**32 - 1)] * 2, st.integers(0, 11))
 def test_a_route_is_read_whatever_stands_around_it(interface: int, mtu: int, kind: int) -> None:
     content = struct.pack("=BBBBBBBBI", 2, 32, 0, 0, 254, 0, 0, kind, 0) + b"".join(

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap import clock
 from tap2tap.demo.lab import wait_for
 from tap2tap.endpoint import PACKED, Endpoint, pack
 from tap2tap.errors import NoSuchNameError, StartError
@@ -58,7 +57,7 @@ def name_of(lookup: Lookup, known: Sequence[Endpoint] = (OLD,)) -> Name:
     wait_readable(lookups.fd)
     with suppress(StartError):
         lookups.take()
-    name = Name("name.example", lookups)
+    name = Name("name.example", lookups, 0.0)
     name.known = known
     return name
 
@@ -109,13 +108,12 @@ def test_what_is_not_known_is_looked_up_again_soon(capfd: pytest.CaptureFixture[
         return [NEW]
 
     lookups = lookups_of(find)
-    name = Name("name.example", lookups)
-    now = clock.now()
-    for _ in range(4):
+    name = Name("name.example", lookups, 1000.0)
+    for now in (1000.0, 1000.0 + AGAIN, 1000.0 + 2 * AGAIN, 1000.0 + 3 * AGAIN):
         assert finish(name)
-        name.look(clock.now(), now)
+        name.look(now + AGAIN / 2, 1000.0)
         assert not name.waiting
-        name.look(clock.now() + AGAIN, now)
+        name.look(now + AGAIN, 1000.0)
     assert name.known == [NEW]
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 2
@@ -129,7 +127,7 @@ def no_such_name() -> list[Endpoint]:
 
 
 def test_a_name_that_does_not_exist_is_an_error_at_first() -> None:
-    name = Name("name.example", lookups_of(no_such_name))
+    name = Name("name.example", lookups_of(no_such_name), 0.0)
     with pytest.raises(NoSuchNameError, match="cannot resolve: no such name"):
         finish(name)
 
@@ -141,7 +139,7 @@ def test_a_name_that_does_not_exist_any_more_may_come_again() -> None:
         number.value += 1
         return no_such_name() if number.value > 1 else [OLD]
 
-    name = Name("name.example", lookups_of(find))
+    name = Name("name.example", lookups_of(find), 0.0)
     finish(name)
     name.ask(1000.0)
     assert finish(name)

@@ -72,6 +72,17 @@ def test_a_route_that_comes_is_a_reason_to_call(world: World, capfd: pytest.Capt
     assert "no route to the peer, waiting for one" in said[0]
 
 
+def test_a_peer_that_is_heard_without_a_route_to_it_is_told_once(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    endpoint.store(world.memory.slots, Slot.PEER, PEER)
+    world.routes = {PEER: 0, OTHER: 0}
+    for heard in (0, clock.now_ns(), 0):
+        world.memory.slots[Slot.PEER_HEARD] = heard
+        world.look()
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
 def test_one_route_of_several_is_enough(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     world.routes[PEER] = 0
     assert world.look() == 0
@@ -104,7 +115,10 @@ def test_a_route_into_our_own_tap_is_told_once(world: World, capfd: pytest.Captu
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
-def test_a_loop_is_cut_and_what_is_no_loop_is_not(world: World) -> None:
+@pytest.mark.parametrize("link", [Link.NONE, Link.UP, Link.DOWN])
+def test_a_loop_is_cut_and_what_is_no_loop_is_not(world: World, link: Link) -> None:
+    world.memory.slots[Slot.LINK] = link
+    endpoint.store(world.memory.slots, Slot.PEER, PEER)
     world.look(frames=10 * STORM)
     world.routes[PEER] = TAP
     world.look(frames=STORM // 10)
@@ -113,8 +127,21 @@ def test_a_loop_is_cut_and_what_is_no_loop_is_not(world: World) -> None:
     assert world.carrier == [True, False]
     world.look(1)
     world.routes[PEER] = ETHERNET
+    assert world.look() == 1
+    assert {*world.carrier[2:]} == {link != Link.DOWN}
+
+
+def test_a_link_that_goes_down_when_its_cable_is_plugged_in_again_has_no_carrier(world: World) -> None:
+    world.memory.slots[Slot.LINK] = Link.UP
+    endpoint.store(world.memory.slots, Slot.PEER, PEER)
+    world.routes[PEER] = TAP
+    world.look(frames=STORM)
+    world.routes[PEER] = ETHERNET
+    world.look(1)
+    assert world.carrier[-1]
+    world.memory.slots[Slot.LINK] = Link.DOWN
     world.look()
-    assert world.carrier == [True, False, True]
+    assert not world.carrier[-1]
 
 
 def test_where_much_comes_in_the_route_is_another_one_than_it_seems(world: World) -> None:

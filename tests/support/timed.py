@@ -17,7 +17,7 @@ def command(timers: str) -> list[str]:
 
 
 def change(text: str) -> None:
-    """Change what timers begin with, in this process and its children."""
+    """Change what timers begin with in this process and its children."""
     usual = Timers()
     given = dict(part.split("=") for part in text.split(",") if part)
     changed = {name: type(getattr(usual, name))(value) for name, value in given.items()}
