@@ -196,8 +196,9 @@ def test_and_also_when_that_is_known_late(lab: Lab, tmp_path: Path, name_service
 
 
 def test_while_a_name_service_is_silent_signals_are_obeyed(lab: Lab, tmp_path: Path, name_service: NameService) -> None:
-    prefix = names(tmp_path, "", f"nameserver {lab.right.ipv4}\n")
-    client = Tunnel(lab.left, "--remote", NAME, prefix=prefix, wait=False)
+    prefix = [*names(tmp_path, "", f"nameserver {lab.right.ipv4}\n"), "env", "RES_OPTIONS=timeout:30"]
+    patient = changed("candidates.FIRST_WAIT = 60.0")
+    client = Tunnel(lab.left, "--remote", NAME, prefix=prefix, command=patient, wait=False)
     assert name_service.asked.wait(30)
     assert client.stop() == 0
     assert client.wait() == 0

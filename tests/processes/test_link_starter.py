@@ -89,8 +89,9 @@ def test_it_may_do_no_more_than_a_worker(lab: Lab, tmp_path: Path) -> None:
     with secured(lab.left, lab.right, tmp_path) as (client, _):
         for _ in range(2):
             pid = link_pid(client)
-            wait_for(lambda: kinds(pid) == {"tun", "udp", "unix", "home.key"}, 30, "link process with its descriptors")  # noqa: B023
-            assert len(list(Path(f"/proc/{pid}/fd").iterdir())) == 3 + 6
+            expected = {"tun", "udp", "unix", "home.key", "anon_inode:[timerfd]"}
+            wait_for(lambda: kinds(pid) == expected, 30, "link process with its descriptors")  # noqa: B023
+            assert len(list(Path(f"/proc/{pid}/fd").iterdir())) == 3 + 7
             for process in (pid, starter(client).pid):
                 assert status(process)["Uid"] == status(process)["Gid"] == "65534 65534 65534 65534"
                 assert powerless(process)
@@ -201,7 +202,7 @@ messages.send = rude
 """
 
 
-@pytest.mark.parametrize("what", ["b'U'", "b'C' + bytes(2)", "b'M' + bytes(24)"])
+@pytest.mark.parametrize("what", ["b'U'", "b'C' + bytes(2)", "b'M' + bytes(40)"])
 def test_one_that_says_what_makes_no_sense_is_killed_and_nothing_happens_to_the_tunnel(
     lab: Lab, tmp_path: Path, what: str
 ) -> None:

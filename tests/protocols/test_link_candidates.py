@@ -84,6 +84,35 @@ def test_the_one_that_answers_is_kept_though_a_preferred_one_is_there_again() ->
     assert len(cable.home.actions(PeerUp)) == 1
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_an_initiation_that_is_lost_when_keys_are_renewed_is_no_reason_to_leave(lost: int) -> None:
+    """Nor is a second one."""
+    cable = pair(VPS, VPS6)
+    cable.network.run(5)
+    done = len(cable.network.wire)
+    drop = [True] * lost
+    cable.network.policy = lambda datagram, source, destination: (
+        [] if wire.is_initiation(datagram) and drop and drop.pop() else [(DELAY, datagram, source, destination)]
+    )
+    cable.network.run(130)
+    assert not drop
+    assert [host.link.status().rekeys for host in cable.hosts] == [1, 1]
+    assert set(called(cable, done)) == ({VPS, VPS6} if lost > 2 else {VPS})
+
+
+@pytest.mark.parametrize("silent", [0, 5])
+def test_who_calls_tries_the_others_at_once(silent: float) -> None:
+    """The network may be another one, though nobody has missed the peer yet."""
+    cable = pair(VPS, VPS6)
+    cable.network.run(5)
+    cable.network.policy = dead((HOME, VPS))
+    cable.network.run(silent)
+    cable.home.act(cable.home.link.call(cable.network.now))
+    cable.network.run(0.4)
+    assert cable.home.peer == VPS6
+    assert cable.works()
+
+
 @pytest.mark.parametrize(
     ("ways", "more"),
     [(((HOME, VPS), (VPS, HOME)), 0), (((VPS, HOME),), 0), (((HOME, VPS),), 16)],

@@ -82,6 +82,11 @@ class Attempts:
             self._called = self.due = now
             self._rounds.begin()
 
+    @property
+    def called(self) -> bool:
+        """Whether the running series was called for."""
+        return self.started is not None and self._called >= self.started
+
     def insist(self, now: float, endpoints: Sequence[Endpoint]) -> None:
         """Try these next, in the running series."""
         if self.started is not None and endpoints:

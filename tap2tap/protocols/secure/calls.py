@@ -6,7 +6,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, Note
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.exchange import Exchange
-from tap2tap.protocols.secure.limits import CALLS_BACK, GOODBYE_WAIT, PATIENCE, Timers
+from tap2tap.protocols.secure.limits import CALLS_BACK, GOODBYE_WAIT, PATIENCE, TRUSTED, Timers
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
 from tap2tap.protocols.secure.sessions import Session, Sessions
@@ -86,7 +86,8 @@ class Calls:
         if not self._knows_anybody():
             attempts.end()
         elif now >= attempts.due:
-            todo.append(attempts.attempt(now, *self._targets()))
+            leaders, others = self._targets()
+            todo.append(attempts.attempt(now, leaders, others if self._is_in_doubt(now) else ()))
         return todo
 
     def due(self, after: float) -> float:
@@ -112,6 +113,12 @@ class Calls:
             if each is not None:
                 leaders.setdefault(each.from_anywhere, each)
         return list(leaders.values()), [each for each in others if each not in leaders]
+
+    def _is_in_doubt(self, now: float) -> bool:
+        """Tell whether the peer may not be where it was: not if keys are to be renewed and little was lost of that."""
+        attempts = self._attempts
+        answers = self._presence.up and not self._presence.needs_handshake(now)
+        return not answers or attempts.called or attempts.number >= TRUSTED
 
     def _begin(self, now: float) -> None:
         """Begin a series, or make the next attempt earlier, if there is reason."""

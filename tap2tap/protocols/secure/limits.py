@@ -38,6 +38,7 @@ ATTEMPT_DELAYS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 5.0)
 ATTEMPT_JITTER: Final = 1 / 3  # of a delay, and of a second, at most, so that two ends do not stay in step
 CANDIDATES: Final = 64  # endpoints that the peer is configured to be at
 ROUND: Final = 8  # endpoints that one round tries
+TRUSTED: Final = 2  # attempts of a series that go where the peer answers, when it does
 FIRST_SPACING: Final = 0.25  # from attempt to attempt of the first round
 SPACING: Final = 0.5  # the same of later rounds
 ASK_AGAIN: Final = 1.0  # from one attempt to one that is asked for out of turn
