@@ -125,7 +125,7 @@ def test_rekeys_under_load_lose_nothing(lab: Lab, tmp_path: Path) -> None:
     with Sniffer(lab.right) as wire, secured(lab.left, lab.right, tmp_path, timers=timers) as tunnels:
         before = drops(*tunnels)
         counting = [
-            host.popen(["ping", "-n", "-q", "-i", "0.01", "-c", "450", "-s", "200", target], stdout=-1)
+            host.popen(["ping", "-n", "-q", "-i", "0.01", "-c", "320", "-s", "200", target], stdout=-1)
             for host, target in ((lab.left, RIGHT), (lab.right, LEFT))
         ]
         while any(process.poll() is None for process in counting):
@@ -133,12 +133,12 @@ def test_rekeys_under_load_lose_nothing(lab: Lab, tmp_path: Path) -> None:
             for stream in streams:
                 stream.check()
         for process in counting:
-            assert " 450 received, 0% packet loss" in process.communicate()[0]
+            assert " 320 received, 0% packet loss" in process.communicate()[0]
         for tunnel in tunnels:
-            assert tunnel.stats()["session"]["rekeys"] >= 3
+            assert tunnel.stats()["session"]["rekeys"] >= 2
             assert not tunnel.said("peer is down")
         assert drops(*tunnels) == before
-    assert assert_no_nonce_repeats(wire.stop()) >= 8
+    assert assert_no_nonce_repeats(wire.stop()) >= 6
 
 
 def test_workers_killed_under_load_repeat_no_nonce_and_go_on_with_the_session(lab: Lab, tmp_path: Path) -> None:

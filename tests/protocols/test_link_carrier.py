@@ -11,9 +11,10 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import PeerDown, PeerUp
 from tests.support.simulated import Host
 from tests.support.simulated_cable import Cable, sleep, times
-from tests.support.simulated_ends import HOME, VPS, make_keys
+from tests.support.simulated_ends import HOME, VPS, at, make_keys
 from tests.support.simulated_network import DELAY, Fate, Network, Policy
 
+NOBODY = [at("203.0.113.7", 1 + number) for number in range(20)]
 KEEPALIVES = [0, 1, 2, 10, 20, 25, 60]
 ONE_WAY = pytest.mark.parametrize("dead", [HOME, VPS], ids=["from home", "from vps"])
 
@@ -49,13 +50,14 @@ def downs(cable: Cable) -> list[Any]:
     sampled=st.booleans(),
     replaced=st.sampled_from(["", "home", "vps", "home vps"]),
     replaced_at=st.floats(-60, 60),
+    others=st.integers(0, 20),
     seed=st.integers(0, 2**16),
 )
-@example((2, 25), 141.9, 29.9, (HOME, VPS), "", True, False, "home vps", 0.8, 57426)  # successors know no interval
-@example((1, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0)
-@example((10, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0)
-@example((0, 0), 119.0, 29.9, (HOME, VPS), "home", False, False, "", 0.0, 0)
-@example((0, 0), 20.0, 29.9, (HOME, VPS), "home vps", False, False, "", 0.0, 0)
+@example((2, 25), 141.9, 29.9, (HOME, VPS), "", True, False, "home vps", 0.8, 0, 57426)  # successors know no interval
+@example((1, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0, 0)
+@example((10, 0), 50.0, 29.9, (HOME, VPS), "", False, False, "", 0.0, 0, 0)
+@example((0, 0), 119.0, 29.9, (HOME, VPS), "home", False, False, "", 0.0, 0, 0)
+@example((0, 0), 20.0, 29.9, (HOME, VPS), "home vps", False, False, "", 0.0, 0, 0)
 def test_an_outage_of_less_than_half_a_minute_takes_nobody_down(
     keepalives: tuple[int, int],
     begins: float,
@@ -66,11 +68,15 @@ def test_an_outage_of_less_than_half_a_minute_takes_nobody_down(
     sampled: bool,
     replaced: str,
     replaced_at: float,
+    others: int,
     seed: int,
 ) -> None:
-    """Wherever in the life of a session it begins, in one direction or both; `replaced` link processes, if any."""
+    """Wherever in the life of a session it begins, in one direction or both.
+
+    `replaced` link processes, if any; so many `others` are called in vain.
+    """
     cable = Cable(
-        home={"keepalive": keepalives[0], "sampled": sampled},
+        home={"keepalive": keepalives[0], "sampled": sampled, "others": NOBODY[:others]},
         vps={"keepalive": keepalives[1], "sampled": sampled, **({"remote": HOME} if both_know else {})},
         seed=seed,
     )
