@@ -195,17 +195,17 @@ def _bound(
 
 def _restrict(sock: socket.socket, mark: int | None, device: str | None) -> None:
     """Do as `restrict`, and explain what goes wrong. Raises NotThereError, NoPermissionError, StartError."""
-    for option, value, capability in (("mark", mark, "CAP_NET_ADMIN"), ("device", device, "CAP_NET_RAW")):
-        try:
-            restrict(sock, mark if option == "mark" else None, device if option == "device" else None)
-        except OSError as error:
-            if error.errno == errno.ENODEV:
-                raise NotThereError(f"--{option} {value}: there is no such network device") from error
-            if error.errno == errno.EPERM:
-                raise NoPermissionError(
-                    f"no permission for --{option} {value}: run as root, or with {capability}"
-                ) from error
-            raise StartError(f"--{option} {value} cannot be set: {error.strerror}") from error
+    try:
+        option, capability = f"--mark {mark}", "CAP_NET_ADMIN"
+        restrict(sock, mark, None)
+        option, capability = f"--device {device}", "CAP_NET_RAW"
+        restrict(sock, None, device)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise NotThereError(f"{option}: there is no such network device") from error
+        if error.errno == errno.EPERM:
+            raise NoPermissionError(f"no permission for {option}: run as root, or with {capability}") from error
+        raise StartError(f"{option} cannot be set: {error.strerror}") from error
 
 
 def _scope(bind: str | None, zone: str) -> int:

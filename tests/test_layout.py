@@ -1,6 +1,7 @@
 """The architecture: who may import whom, how large a file may be, and that each says what it is for."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,3 +132,9 @@ def test_workers_load_nothing_of_handshakes_and_key_files() -> None:
     }
     assert "tap2tap.keys" not in loaded
     assert not [each for each in loaded if each.startswith("tap2tap.supervisor")]
+
+
+def test_the_map_of_the_supervisor_names_every_module_of_it() -> None:
+    folder = PACKAGE / "supervisor"
+    named = re.findall(r"\w+", (folder / "__init__.py").read_text())
+    assert not {path.stem for path in folder.glob("*.py")}.difference(named, {"__init__"})

@@ -54,7 +54,7 @@ class Driver:
         self._link = link.Link(
             keys,
             client=cable.client,
-            remotes=cable.remotes,
+            candidates=cable.candidates,
             keepalive=cable.keepalive,
             hardware_aes=hardware_aes(),
             random=os.urandom,
@@ -108,9 +108,9 @@ class Driver:
         self._sock.close()
         self._sock = socket.socket(fileno=fd)
 
-    def move(self, remotes: tuple[Endpoint, ...]) -> None:
-        """The configured remotes have these addresses now."""
-        self._do(self._link.move(clock.now(), remotes))
+    def move(self, candidates: tuple[Endpoint, ...]) -> None:
+        """The peer may be at these now, the best first."""
+        self._do(self._link.move(clock.now(), candidates))
 
     def call(self) -> None:
         """Call the peer now."""

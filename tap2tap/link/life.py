@@ -20,7 +20,7 @@ from tap2tap.keyfile import read_key_file
 from tap2tap.keys import CableKeys, parse_keys, public_key
 from tap2tap.link import messages
 from tap2tap.link.driver import Driver
-from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Channel, Goodbye, Ready, Remotes, Socket
+from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Candidates, Channel, Goodbye, Ready, Socket
 from tap2tap.link.poll import Poll
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure.actions import Send
@@ -41,7 +41,7 @@ def rehearse() -> None:
             Link(
                 CableKeys(mine, public_key(theirs)),
                 client=True,
-                remotes=(nowhere,),
+                candidates=(nowhere,),
                 keepalive=0,
                 hardware_aes=hardware_aes,
                 random=os.urandom,
@@ -132,7 +132,7 @@ class _Life:
                     self._driver.use_socket(fd)
                 else:
                     os.close(fd)
-            case Remotes(endpoints) if self._driver:
+            case Candidates(endpoints) if self._driver:
                 self._driver.move(endpoints)
             case Call() if self._driver:
                 self._driver.call()

@@ -16,7 +16,7 @@ from tap2tap.endpoint import PACKED, Endpoint
 MOST = 8192  # bytes of a message
 FDS = 3  # descriptors beside a message to the link process, at most; none are taken from it
 IDENTITY = 16  # bytes
-_CABLE = struct.Struct("=HHB")  # keepalive, mtu, client; and then the remotes
+_CABLE = struct.Struct("=HHB")  # keepalive, mtu, client; and then the candidates
 
 
 class Cable(NamedTuple):
@@ -27,8 +27,8 @@ class Cable(NamedTuple):
     record: int | None  # where to keep where the peer is (tap2tap.peer_record)
     keepalive: int  # seconds, 0 is off
     mtu: int  # of the tap
-    client: bool  # it calls: there are remotes, though perhaps not found yet
-    remotes: tuple[Endpoint, ...]  # the best first
+    client: bool  # it calls, though perhaps it is not known where yet
+    candidates: tuple[Endpoint, ...]  # the best first
 
 
 class Channel(NamedTuple):
@@ -44,7 +44,7 @@ class Socket(NamedTuple):
     fd: int
 
 
-class Remotes(NamedTuple):
+class Candidates(NamedTuple):
     """To the link process: the configured remotes have these addresses now, the best first."""
 
     endpoints: tuple[Endpoint, ...]
@@ -95,7 +95,7 @@ class PathMtu(NamedTuple):
 
 
 PeerEvent: TypeAlias = PeerUp | PeerDown | PeerMoved | PathMtu
-ToLink: TypeAlias = Cable | Channel | Socket | Remotes | Call | Goodbye
+ToLink: TypeAlias = Cable | Channel | Socket | Candidates | Call | Goodbye
 ToSupervisor: TypeAlias = Ready | BadKeyFile | PeerEvent
 
 _LETTERS: dict[bytes, type[PeerEvent]] = {
@@ -104,7 +104,6 @@ _LETTERS: dict[bytes, type[PeerEvent]] = {
     b"M": PeerMoved,
     b"P": PathMtu,
 }
-REMOTES = 64  # endpoints in one message, at most: there is room for them
 _ROLES = {b"O": Role.OUTBOUND, b"I": Role.INBOUND}
 
 
@@ -120,15 +119,15 @@ def send(sock: socket.socket, message: ToLink | ToSupervisor) -> None:
     """Send a message. Raises OSError when there is no room, or nobody to read it."""
     fds: list[int] = []
     match message:
-        case Cable(tap, udp, record, keepalive, mtu, client, remotes):
+        case Cable(tap, udp, record, keepalive, mtu, client, candidates):
             fds = [tap, udp, *([] if record is None else [record])]
-            packed = b"C" + _CABLE.pack(keepalive, mtu, client) + b"".join(map(endpoint.pack, remotes))
+            packed = b"C" + _CABLE.pack(keepalive, mtu, client) + b"".join(map(endpoint.pack, candidates))
         case Channel(role, fd):
             fds = [fd]
             packed = next(letter for letter, each in _ROLES.items() if each is role)
         case Socket(fd):
             fds, packed = [fd], b"S"
-        case Remotes(endpoints):
+        case Candidates(endpoints):
             packed = b"A" + b"".join(map(endpoint.pack, endpoints))
         case Call():
             packed = b"N"
@@ -181,7 +180,7 @@ def _parse(packed: bytes, fds: list[int]) -> ToLink | ToSupervisor:
     if letter in _LETTERS:
         return _LETTERS[letter](endpoint.read(rest))
     if letter == b"A":
-        return Remotes(_endpoints(rest))
+        return Candidates(_endpoints(rest))
     if letter == b"N" and not rest:
         return Call()
     if letter == b"G" and not rest:

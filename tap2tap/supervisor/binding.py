@@ -6,6 +6,7 @@ only where it may be needed.
 """
 
 import contextlib
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -15,32 +16,32 @@ from tap2tap.config import Config
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, Tap2tapError
 from tap2tap.supervisor import process
-from tap2tap.supervisor.loop import next_second
+from tap2tap.supervisor.loop import Part, next_second
 from tap2tap.supervisor.process import Process
 from tap2tap.supervisor.stand_in import open_stand_in
 from tap2tap.udp_socket import NotThereError
 
-NEVER = float("inf")
 PATIENCE = 1.0  # seconds that the companion has to end
 _MOST = 4096  # bytes of an answer
-_TRY = _BOUND = b"\0"  # to the companion; from it, beside a descriptor
+_TRY = b"T"  # to the companion
+_BOUND = b"B"  # from it, beside a descriptor
 
 
-class Binding:
-    """A part of the supervisor's loop, from its creation to `close`. Times are those of `clock`.
+class Binding(Part):
+    """The binding from the creation of this to `close`; `bound` tells whether there is one now.
 
     `on_renewed` is called when the descriptor of the socket has become another socket: whoever has inherited the
     descriptor has the old one.
     """
 
     def __init__(self, config: Config) -> None:
-        self.due = NEVER
+        self.due = math.inf
         self.on_renewed: Callable[[], None] = lambda: None
         self._config = config
         _, zone = udp_socket.parse_bind(config.bind, config.device)
         self._device = config.device or zone
         self._sock: socket.socket | None = None
-        self._bound = False
+        self.bound = False
         self._told = ""
         self._asked = False
         self._channel: socket.socket | None = None
@@ -50,7 +51,7 @@ class Binding:
         """The socket, or its stand-in; it becomes the socket later. The caller closes it. Raises StartError."""
         try:
             self._sock = _open(self._config)
-            self._bound = True
+            self.bound = True
         except NotThereError as error:
             self._say(_waiting(error))
             try:
@@ -58,7 +59,7 @@ class Binding:
             except OSError as refusal:
                 raise StartError(f"{error}, and nothing can stand in for it: {refusal.strerror}") from refusal
             udp_socket.tune(self._sock, fragment=self._config.key is None)
-        if self._device or not self._bound:
+        if self._device or not self.bound:
             try:
                 self._channel, self._process = process.companion("binding", self._serve, kind="the binding process")
             except OSError as error:
@@ -72,7 +73,7 @@ class Binding:
         """Where the socket is bound, or is to be."""
         assert self._sock is not None
         here = endpoint.from_sockaddr(self._sock.getsockname())
-        if self._bound:
+        if self.bound:
             return here
         address, _ = udp_socket.parse_bind(self._config.bind, self._config.device)
         return Endpoint(address or here.address, self._config.port)
@@ -90,11 +91,11 @@ class Binding:
         self.due = next_second(clock.now())
         if not self._channel:
             if not self._process or self._process.poll() is not None:
-                self.due = NEVER
+                self.due = math.inf
             return
         if self._asked:
             return
-        if self._bound and self._follows():
+        if self.bound and self._follows():
             self._say("")
             return
         try:
@@ -134,7 +135,7 @@ class Binding:
         with socket.socket(fileno=fd) as sock:
             self.prepare(sock)
             os.dup2(sock.fileno(), self._sock.fileno(), inheritable=False)
-        self._bound = True
+        self.bound = True
         self._told = ""
         log.info("the socket is bound now", local=self.local, **({"device": self._device} if self._device else {}))
         if not self._device:
@@ -170,7 +171,7 @@ class Binding:
 
     def _lose(self) -> None:
         """Go on without the companion, which is gone. Raises StartError where there is no tunnel without."""
-        if not self._bound:
+        if not self.bound:
             raise StartError("the process that binds the socket is gone")
         log.warning(
             f"the process that binds the socket is gone: restart the tunnel if {self._device} is ever made anew"

@@ -12,13 +12,14 @@ from contextlib import suppress
 from tap2tap import clock, device, log
 from tap2tap.protocols.secure.wire import OVERHEAD
 from tap2tap.supervisor import netlink
+from tap2tap.supervisor.loop import Part
 from tap2tap.supervisor.netlink import Link
 
 MOST = device.MAX_MTU - OVERHEAD  # of --mtu, with or without a key
 PAUSE = 1.0  # seconds between two looks, at least
 
 
-class Bridges:
+class Bridges(Part):
     """Looks after the tap of descriptor `tap`, which stays the caller's. Times are those of `clock`.
 
     `parts`: the protocol carries long frames without IP fragments.

@@ -11,7 +11,7 @@ from tap2tap.counters import Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, UsageError
 from tap2tap.memory import Memory
-from tap2tap.supervisor import route, tap_users
+from tap2tap.supervisor import plain_path, tap_users
 from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.candidates import Candidates
 from tap2tap.supervisor.signals import Signals
@@ -23,11 +23,11 @@ from tap2tap.workers.worker import Cable, data_plane
 
 @contextlib.contextmanager
 def make_cable(
-    config: Config, memory: Memory, candidates: Candidates, binding: Binding, identity: bytes, stop: Signals
+    config: Config, memory: Memory, candidates: Candidates, binding: Binding, key_digest: bytes, stop: Signals
 ) -> Iterator[Cable]:
     """Make the tap and the socket, set the tap up, and see to their end; enter them into `memory`.
 
-    `identity` is the link's. Raises Tap2tapError, Interrupted.
+    `key_digest` is the link's. Raises Tap2tapError, Interrupted.
     """
     with contextlib.ExitStack() as stack:
         tap = tap_users.open_tap(config.interface, carrier=config.key is None)
@@ -46,7 +46,7 @@ def make_cable(
         gro = binding.prepare(sock)
         trains = config.offload and config.segmentation and udp_socket.can_segment(sock)
         version = max(each.address.version for each in remotes) if remotes else udp_socket.version(sock, None)
-        mtu, offloads = set_up(tap, config, config.tap_mtu(version), identity, keeper, stop)
+        mtu, offloads = set_up(tap, config, config.tap_mtu(version), key_digest, keeper, stop)
         told = [name for name, there in (("segmentation", trains), ("gro", gro)) if there]
         log.debug("offloads", tap=",".join(offloads) or "none", socket=",".join(told) or "none")
         cable = Cable(
@@ -91,7 +91,7 @@ def _enter(cable: Cable, remote: Endpoint | None, local: Endpoint) -> None:
     if remote is not None:
         endpoint.store(slots, Slot.PEER, remote)
     if not slots[Slot.LINK]:
-        route.measure(cable)
+        plain_path.measure(cable)
 
 
 def describe(cable: Cable) -> dict[str, str]:

@@ -2,15 +2,15 @@
 
 import contextlib
 import select
-import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
-from tap2tap import clock, endpoint, log
+from tap2tap import clock, endpoint
 from tap2tap.config import Config
 from tap2tap.endpoint import Endpoint
-from tap2tap.link.messages import REMOTES
-from tap2tap.supervisor.resolver import Identity, Lookups, Name
+from tap2tap.protocols.secure.limits import CANDIDATES
+from tap2tap.supervisor.process import Identity
+from tap2tap.supervisor.remote import Literal, Name, Remote
+from tap2tap.supervisor.resolver import Lookups
 from tap2tap.supervisor.signals import Interrupted, Signals
 
 FIRST_WAIT = 2.0  # seconds that a start waits for the first answers of name services
@@ -28,69 +28,10 @@ def interleave(found: Sequence[Endpoint]) -> list[Endpoint]:
     return both + first[pairs:] + second[pairs:]
 
 
-def in_order(remotes: Sequence[Sequence[Endpoint]], most: int = REMOTES) -> list[Endpoint]:
+def in_order(remotes: Sequence[Sequence[Endpoint]], most: int = CANDIDATES) -> list[Endpoint]:
     """All that the remotes stand for, at most `most`: the preferred remote first, each with a fair share."""
     share = max(1, most // max(1, len(remotes)))
     return list(dict.fromkeys(each for remote in remotes for each in interleave(remote)[:share]))[:most]
-
-
-class Remote(Protocol):
-    """One remote; `known` is what it stands for now, the best first. Times are those of `clock`."""
-
-    known: Sequence[Endpoint]
-
-    def look(self, now: float, heard: float) -> None:
-        """See what is due; `heard` is when the peer was last heard, or when the tunnel began."""
-
-    def ask(self, now: float) -> None:
-        """Find out again what it stands for."""
-
-    @property
-    def waiting(self) -> dict[int, Callable[[], None]]:
-        """What to do when a descriptor is readable."""
-
-    def close(self) -> None:
-        """Ask nobody any more."""
-
-
-class Literal:
-    """A remote that is an address, of the interface `zone` if it is link-local."""
-
-    waiting: dict[int, Callable[[], None]] = {}  # noqa: RUF012  (it stays empty)
-
-    def __init__(self, address: Endpoint, zone: str) -> None:
-        self.known: Sequence[Endpoint] = () if zone else (address,)
-        self._address = address
-        self._zone = zone
-        self._told = False
-        self.ask(0.0)
-
-    def look(self, now: float, heard: float) -> None:  # noqa: ARG002  (of a Remote)
-        """Find the interface: it may have been made anew, with another index."""
-        if not self._zone:
-            return
-        index = _index(self._zone)
-        self.known = (self._address._replace(scope=index),) if index else ()
-        if index and self._told:
-            log.info("the interface of the remote is there", interface=self._zone)
-        elif not index and not self._told:
-            words = "waiting for the interface of the remote: what stands behind its % must be the name of one"
-            log.warning(words, remote=self._address.address, interface=self._zone)
-        self._told = not index
-
-    def ask(self, now: float) -> None:
-        """Find the interface."""
-        self.look(now, now)
-
-    def close(self) -> None:
-        """Nothing: nobody is asked."""
-
-
-def _index(interface: str) -> int:
-    """The index of an interface, which may stand there itself; 0 if there is none."""
-    with contextlib.suppress(OSError):
-        return socket.if_nametoindex(interface)
-    return int(interface) if interface.isascii() and interface.isdigit() and len(interface) < 10 else 0
 
 
 class Candidates:

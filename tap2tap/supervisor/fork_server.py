@@ -18,7 +18,7 @@ from contextlib import suppress
 from tap2tap import clock, log, privileges
 from tap2tap.errors import FAILURE, OK, StartError
 from tap2tap.supervisor import process
-from tap2tap.supervisor.process import Process
+from tap2tap.supervisor.process import Identity, Process
 
 LOADING = 10.0  # seconds that it has to load what it must
 GIVE_UP = 10.0  # seconds for which it is tried again where one that has served is followed by one that cannot load
@@ -39,7 +39,7 @@ class ForkServer:
     """
 
     def __init__(
-        self, role: str, load: Callable[[], None], life: Life, keep: Collection[int], identity: tuple[int, int]
+        self, role: str, load: Callable[[], None], life: Life, keep: Collection[int], identity: Identity
     ) -> None:
         self._role, self._load, self._life, self._keep, self._identity = role, load, life, keep, identity
         self._served = False  # one has loaded what it must

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from tap2tap import device, log
 from tap2tap.errors import OK, StartError
 from tap2tap.supervisor import process, signals
+from tap2tap.supervisor.loop import Part
 from tap2tap.supervisor.signals import Signals
 
 _FACT = re.compile(r"TAP2TAP_[A-Z_]{1,32}")
@@ -36,10 +37,8 @@ OPTIONS = {
 }
 
 
-class Hooks:
+class Hooks(Part):
     """The programs of one tunnel by event; the process that runs them lives from `start` to `close`."""
-
-    due = float("inf")
 
     def __init__(self, programs: Mapping[str, str]) -> None:
         self._programs = programs
@@ -100,9 +99,6 @@ class Hooks:
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when the descriptor of the answers is readable; empty when none is to come."""
         return {self._channel.fileno(): self._report} if self._channel and self._unanswered else {}
-
-    def look(self) -> None:
-        """Nothing is ever due."""
 
     def _report(self) -> None:
         if problem := self._answer():

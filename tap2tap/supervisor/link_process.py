@@ -20,10 +20,12 @@ from tap2tap.link import messages
 from tap2tap.link.messages import BadKeyFile, Goodbye, PathMtu, PeerDown, PeerMoved, PeerUp, Ready
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure import mailbox
+from tap2tap.protocols.secure.limits import CANDIDATES
 from tap2tap.supervisor import call_back
 from tap2tap.supervisor.child import Child
 from tap2tap.supervisor.fork_server import ForkServer
-from tap2tap.supervisor.process import Process
+from tap2tap.supervisor.loop import Part
+from tap2tap.supervisor.process import Identity, Process
 from tap2tap.supervisor.signals import Signals
 from tap2tap.workers.worker import Cable
 
@@ -32,18 +34,16 @@ OnPeerEvent = Callable[[str, Endpoint], None]  # an event of tap2tap.supervisor.
 FAREWELL = 0.5  # seconds that the link process has to say goodbye
 
 
-class LinkProcess:
+class LinkProcess(Part):
     """The link process through all its lives, from the creation of this to `close`; `child` is what to watch over.
 
     `key_file` is the descriptor of the file `name`, `record` that of the one that remembers where the peer is, if there
-    is one; both are the caller's to close. `identity` of this object, from `start` on,
+    is one; both are the caller's to close. `key_digest` of this object, from `start` on,
     is what stands for the public key in it (messages.Ready). Raises OSError.
     """
 
-    due = float("inf")
-
-    def __init__(self, memory: Memory, key_file: int, name: str, record: int | None, become: tuple[int, int]) -> None:
-        self.identity = b""
+    def __init__(self, memory: Memory, key_file: int, name: str, record: int | None, become: Identity) -> None:
+        self.key_digest = b""
         self.on_peer_event: OnPeerEvent = lambda *_: None
         self._record = record
         self._cable: messages.Cable | None = None
@@ -84,15 +84,15 @@ class LinkProcess:
         stop.wait(self._channel.fileno())
         match self._receive():
             case Ready(identity):
-                self.identity = identity
+                self.key_digest = identity
                 return
             case BadKeyFile(words):
                 raise UsageError(words)
         raise StartError("the link process cannot start: see its message above")
 
-    def lend(self, cable: Cable, remotes: Sequence[Endpoint]) -> None:
-        """Let it begin with the handshakes over this cable; `remotes` are where the peer may be, the best first."""
-        some = tuple(remotes)[: messages.REMOTES]
+    def lend(self, cable: Cable, candidates: Sequence[Endpoint]) -> None:
+        """Let it begin with the handshakes over this cable; `candidates` are where the peer may be, the best first."""
+        some = tuple(candidates)[:CANDIDATES]
         self._cable = messages.Cable(
             cable.tap, cable.sock.fileno(), self._record, cable.keepalive, cable.mtu, cable.client, some
         )
@@ -106,12 +106,12 @@ class LinkProcess:
         self._tell(messages.Channel(role, self._ends[role].fileno()))
         return theirs
 
-    def move(self, remotes: Sequence[Endpoint]) -> None:
-        """The configured remotes have these addresses now, the best first."""
-        some = tuple(remotes)[: messages.REMOTES]
-        if self._cable and self._cable.remotes != some:
-            self._cable = self._cable._replace(remotes=some)
-            self._tell(messages.Remotes(some))
+    def move(self, candidates: Sequence[Endpoint]) -> None:
+        """The peer may be at these now, the best first."""
+        some = tuple(candidates)[:CANDIDATES]
+        if self._cable and self._cable.candidates != some:
+            self._cable = self._cable._replace(candidates=some)
+            self._tell(messages.Candidates(some))
 
     def last_peer(self) -> Endpoint | None:
         """Where the peer was in an earlier life of a server, which calls it there."""
@@ -130,9 +130,6 @@ class LinkProcess:
     def waiting(self) -> dict[int, Callable[[], None]]:
         """What to do when a descriptor of it is readable."""
         return {self._channel.fileno(): self._read} if self._channel else {}
-
-    def look(self) -> None:
-        """Nothing is ever due."""
 
     def _read(self) -> None:
         match self._receive():
@@ -199,7 +196,7 @@ def _load() -> None:
 
 
 @contextlib.contextmanager
-def make_link_process(config: Config, memory: Memory, become: tuple[int, int]) -> Iterator[LinkProcess | None]:
+def make_link_process(config: Config, memory: Memory, become: Identity) -> Iterator[LinkProcess | None]:
     """Make the link process, where there is a key, and see to its end. Raises UsageError, StartError."""
     if config.key is None:
         yield None

@@ -4,7 +4,6 @@ import math
 import select
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
 
 from tap2tap import clock, log
 from tap2tap.supervisor.child import Child
@@ -18,16 +17,18 @@ def next_second(now: float) -> float:
     return math.floor(now) + LOOK
 
 
-class Part(Protocol):
-    """Something that is looked after in the loop. Times are those of `clock`."""
+class Part:
+    """Something that is looked after in the loop. Times are those of `clock`.
 
-    @property
-    def due(self) -> float:
-        """When `look` is wanted; infinity: not before something comes over a descriptor."""
+    `due` is when `look` is wanted; infinity: not before something comes over a descriptor.
+    """
+
+    due = math.inf
 
     @property
     def waiting(self) -> Mapping[int, Callable[[], None]]:
         """What to do when a descriptor becomes readable."""
+        return {}
 
     def look(self) -> None:
         """Do what is due; `due` is later then. Raises StartError for what ends the tunnel."""
@@ -41,7 +42,7 @@ class Watch:
         children: Sequence[Child],
         stop: Signals,
         parts: Sequence[Part],
-        on_hang_up: Sequence[Callable[[], None]],
+        on_hang_up: Callable[[], None],
     ) -> None:
         self._children = children
         self._stop = stop
@@ -81,8 +82,7 @@ class Watch:
             log.info("stopping", signal=number.name)
             return True
         if self._stop.hang_up():
-            for call in self._on_hang_up:
-                call()
+            self._on_hang_up()
         for fd in ready:
             waiting.get(fd, lambda: None)()
         return False

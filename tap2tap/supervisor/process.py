@@ -24,6 +24,8 @@ ADOPTION = 10.0  # seconds that it may take
 
 _PID = struct.Struct("=i")  # a pid, or a negative errno
 
+Identity = tuple[int, int]  # the uid and the gid that a process becomes
+
 
 class Process:
     """A child of this process, until it has been waited for."""
@@ -76,7 +78,7 @@ def start(
     kind: str = "process",
     title: str = "",
     prepare: Callable[[], None] | None = None,
-    identity: tuple[int, int] | None = None,
+    identity: Identity | None = None,
     farewell: signal.Signals = signal.SIGKILL,
     adopter: int | None = None,
 ) -> Process:
@@ -173,7 +175,7 @@ def _live(
     title: str,
     kind: str,
     prepare: Callable[[], None] | None,
-    identity: tuple[int, int] | None,
+    identity: Identity | None,
     farewell: signal.Signals,
     parent: int,
     patience: float,

@@ -13,6 +13,7 @@ from tap2tap import clock, counter_block, log
 from tap2tap.counter_block import Block
 from tap2tap.counters import Slot
 from tap2tap.memory import Memory
+from tap2tap.supervisor.loop import Part
 
 _IN_OPEN = 0x20
 
@@ -22,7 +23,7 @@ PAUSE = 0.01  # seconds at least, however often it is opened
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Publisher:
+class Publisher(Part):
     """Copies what is shown of `memory` to `block`; without a block it does nothing. Times are those of `clock`."""
 
     def __init__(self, memory: Memory, block: Block | None) -> None:

@@ -11,28 +11,26 @@ import encodings.idna  # noqa: F401  (else loaded by the first lookup, as somebo
 import os
 import select
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 
-from tap2tap import endpoint, log
+from tap2tap import endpoint
 from tap2tap.endpoint import PACKED, Endpoint
 from tap2tap.errors import OK, NoSuchNameError, StartError
+from tap2tap.protocols.secure.limits import CANDIDATES
 from tap2tap.supervisor import process
+from tap2tap.supervisor.process import Identity
 from tap2tap.supervisor.run_in_child import ANSWER, Job, failure, outcome
 
-SILENCE = 30.0  # seconds without a word from the peer before its name is looked up again
-EVERY = 60.0  # seconds between two lookups, at least
-AGAIN = 1.0  # the same while nothing is known
 LONGEST = 20.0  # seconds that a lookup may take
 # Without, the C library takes 10 seconds to give up, and does not see what came meanwhile (resolv.conf(5)).
 RES_OPTIONS = "timeout:1 attempts:2"
-MOST = 64  # endpoints of a name
+MOST = CANDIDATES  # endpoints of a name
 PATIENCE = 2.0  # seconds that the process has to end
 
 FOUND, NO_SUCH_NAME = b"F", b"N"  # how an answer begins
 
 Find = Callable[[str, int], Iterable[Endpoint]]
-Identity = tuple[int, int]  # uid and gid
 
 
 class Lookups:
@@ -125,65 +123,3 @@ def endpoints_in(answer: bytes, port: int) -> list[Endpoint]:
         each.port == port and each.local is None for each in found
     )
     return found if sound else []
-
-
-class Name:
-    """A remote that is a name; `known` is what it stands for, the best first, and stays so while lookups fail.
-
-    Times are those of one clock; the first lookup has been begun `now`.
-    """
-
-    def __init__(self, host: str, lookups: Lookups, now: float) -> None:
-        self.known: Sequence[Endpoint] = ()
-        self._host = host
-        self._lookups = lookups
-        self._begun = now
-        self._next = 0.0
-        self._answers = 0
-        self._failing = False
-
-    def look(self, now: float, heard: float) -> None:
-        """Begin a lookup if one is due; `heard` is when the peer was last heard, or when the tunnel began."""
-        if now >= self._next and (not self.known or now - heard >= SILENCE):
-            self.ask(now)
-
-    def ask(self, now: float) -> None:
-        """Begin a lookup."""
-        self._begun, self._next = now, now + EVERY
-        self._lookups.ask()
-
-    @property
-    def waiting(self) -> dict[int, Callable[[], None]]:
-        """What to do when the descriptor of the answers is readable; empty when none is to come."""
-        return {self._lookups.fd: self.take} if self._lookups.asked else {}
-
-    def take(self) -> None:
-        """Take the answer, which is there. Raises NoSuchNameError when it is the first."""
-        self._answers += 1
-        try:
-            found = self._lookups.take()
-        except StartError as error:
-            if isinstance(error, NoSuchNameError) and self._answers == 1:
-                raise
-            self._fail(str(error))
-            return
-        if not self.known and self._failing:
-            log.info("the name of the remote is known now", name=self._host, remote=found[0])
-        elif self.known and {*found}.isdisjoint(self.known):  # some services give a few of many addresses at a time
-            log.info("the remote has another address", was=self.known[0], now=found[0])
-        self._failing = False
-        self.known = found
-
-    def _fail(self, words: str) -> None:
-        if not self.known:
-            self._next = self._begun + AGAIN
-        if not self._failing:  # told once, however often it is tried
-            if self.known:
-                log.warning(words)
-            else:
-                log.warning(f"waiting for a name service that knows {self._host!r}", reason=words)
-        self._failing = True
-
-    def close(self) -> None:
-        """Look up no more."""
-        self._lookups.close()

@@ -12,6 +12,7 @@ from contextlib import closing
 from tap2tap import log
 from tap2tap.errors import FAILURE, NO_PERMISSION, OK, NoPermissionError, StartError, Tap2tapError
 from tap2tap.supervisor import process, signals
+from tap2tap.supervisor.process import Identity
 
 ANSWER = 4096  # bytes, PIPE_BUF: so much goes through a pipe in one piece (pipe(7))
 
@@ -28,7 +29,7 @@ class Job:
         role: str,
         what: str,
         work: Callable[[], bytes],
-        identity: tuple[int, int] | None = None,
+        identity: Identity | None = None,
         keep: Collection[int] = (),
     ) -> None:
         self._what = what

@@ -6,7 +6,6 @@ sock_alloc_send_pskb in net/core/sock.c), and a filter that takes nothing drops 
 waits, as when nobody sends.
 """
 
-import contextlib
 import ctypes
 import errno
 import socket
@@ -15,7 +14,6 @@ import struct
 from tap2tap import udp_socket
 from tap2tap.abi import attach_filter_option
 
-STAND_IN_DEVICE = "lo"  # that it is bound to, as nobody else is
 BPF_RET_K = 0x06  # linux/bpf_common.h
 _INSTRUCTION = struct.Struct("@HBBI")  # struct sock_filter in linux/filter.h: code, two jumps, k: bytes to take
 _PROGRAM = struct.Struct("@HP")  # struct sock_fprog: length, instructions
@@ -43,8 +41,6 @@ def _deaf_and_mute(family: int, port: int, *, only: bool = False) -> socket.sock
         nothing = ctypes.create_string_buffer(_INSTRUCTION.pack(BPF_RET_K, 0, 0, 0))
         program = _PROGRAM.pack(1, ctypes.addressof(nothing))
         sock.setsockopt(socket.SOL_SOCKET, attach_filter_option(), program)
-        with contextlib.suppress(OSError):  # as it may be for an ordinary user; the two others do without it
-            udp_socket.restrict(sock, None, STAND_IN_DEVICE)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         sock.bind(("", 0))  # now, as a send would do it: the port must not be the one that is waited for

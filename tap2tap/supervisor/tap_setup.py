@@ -13,7 +13,7 @@ from tap2tap import device, endpoint, log
 from tap2tap.config import Config
 from tap2tap.device import Tap
 from tap2tap.errors import NoPermissionError, StartError
-from tap2tap.supervisor import netlink, route
+from tap2tap.supervisor import netlink, plain_path
 from tap2tap.supervisor.netlink import Link
 from tap2tap.supervisor.run_in_child import run_in_child
 from tap2tap.supervisor.signals import Signals
@@ -36,16 +36,16 @@ class SetUp(NamedTuple):
     offloads: tuple[str, ...]
 
 
-def set_up(tap: Tap, config: Config, mtu: int, identity: bytes, keeper: Keeper | None, stop: Signals) -> SetUp:
+def set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper | None, stop: Signals) -> SetUp:
     """Set what there is to set of the tap, to `mtu` if it may be set at all, and bring it up.
 
-    `identity` is the link's. The keeper of an existing tap learns how it was before anything is changed. Raises
+    `key_digest` is the link's. The keeper of an existing tap learns how it was before anything is changed. Raises
     NoPermissionError for what this user may not set and cannot do without, StartError, Interrupted.
     """
 
     def work() -> bytes:
         try:
-            return json.dumps(_set_up(tap, config, mtu, identity, keeper)).encode()
+            return json.dumps(_set_up(tap, config, mtu, key_digest, keeper)).encode()
         except OSError as error:
             raise StartError(f"cannot set up {tap.name}: {error.strerror}") from error
 
@@ -54,14 +54,14 @@ def set_up(tap: Tap, config: Config, mtu: int, identity: bytes, keeper: Keeper |
     return SetUp(found, tuple(offloads))
 
 
-def _set_up(tap: Tap, config: Config, mtu: int, identity: bytes, keeper: Keeper | None) -> SetUp:
+def _set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper | None) -> SetUp:
     """Be the process. Raises NoPermissionError, StartError, OSError."""
     link = netlink.link(name=tap.name)
     if link is None:
         raise StartError(f"interface {tap.name} went away while it was set up")
     before = settings(link)
     after = Settings(before.mac, mtu, MAX_SEGMENTS, super_frame_size(config, mtu), up=True)
-    if mac := config.mac if keeper else mac_of(tap.name, config, identity):
+    if mac := config.mac if keeper else mac_of(tap.name, config, key_digest):
         after = after._replace(mac=mac)
     if keeper:
         keeper.remember(Memo(link.number, _offloads(tap.name), before, after))
@@ -73,12 +73,12 @@ def apply(link: Link, config: Config, before: Settings, after: Settings) -> int:
     """Turn one into the other, as far as this user may; return the MTU. Raises NoPermissionError, StartError."""
     from pyroute2 import IPRoute, NetlinkError  # the control plane's alone: the workers' memory stays free of it
 
-    with IPRoute() as route:
+    with IPRoute() as kernel:
 
         def refused(**attributes: str | int) -> bool:
             """Set this; whether the kernel does not let us. Raises StartError."""
             try:
-                route.link("set", index=link.number, **attributes)
+                kernel.link("set", index=link.number, **attributes)
             except NetlinkError as error:
                 if error.code in (errno.EPERM, errno.EACCES):
                     return True
@@ -94,10 +94,9 @@ def apply(link: Link, config: Config, before: Settings, after: Settings) -> int:
             most = device.MAX_MTU - config.overhead
             if config.mtu or mtu > most:
                 missing.append(f"mtu {config.mtu or most}")
-        size = super_frame_size(config, mtu)
-        if (MAX_SEGMENTS, size) != (before.gso_max_segs, before.gso_max_size):
+        if (after.gso_max_segs, after.gso_max_size) != (before.gso_max_segs, before.gso_max_size):
             try:
-                refused(gso_max_segs=MAX_SEGMENTS, gso_max_size=size)
+                refused(gso_max_segs=after.gso_max_segs, gso_max_size=after.gso_max_size)
             except StartError as error:  # before Linux 4.16; the outbound worker copes with any size
                 log.debug("super-frames of any size", reason=error)
         if not before.up and refused(state="up"):
@@ -130,13 +129,13 @@ def super_frame_size(config: Config, mtu: int) -> int:
 
     Its segments are as long as the tap's MTU allows, or as fits the usual path where the MSS is lowered for that.
     """
-    fits = route.UNKNOWN - endpoint.HEADERS[4] - config.overhead - device.ETHERNET_HEADER
-    packet = min(mtu, fits) if config.clamp and mtu <= route.UNKNOWN else mtu
+    fits = plain_path.UNKNOWN - endpoint.HEADERS[4] - config.overhead - device.ETHERNET_HEADER
+    packet = min(mtu, fits) if config.clamp and mtu <= plain_path.UNKNOWN else mtu
     segments = MAX_PAYLOAD // (packet + config.overhead + device.ETHERNET_HEADER + device.VLAN_TAGS)
     return device.super_frame_size(packet, max(1, segments), MAX_SEGMENTS)
 
 
-def mac_of(interface: str, config: Config, identity: bytes) -> str | None:
+def mac_of(interface: str, config: Config, key_digest: bytes) -> str | None:
     """The hardware address of the tap; None: that which the kernel gave it, as nothing tells this machine from others.
 
     It is the same at each start: the far end, and whoever is behind it, remembers it for minutes. Both ends of a cable
@@ -144,8 +143,8 @@ def mac_of(interface: str, config: Config, identity: bytes) -> str | None:
     """
     if config.mac:
         return config.mac
-    if identity:
-        return device.derive_mac(identity, interface)
+    if key_digest:
+        return device.derive_mac(key_digest, interface)
     role = "{}:{}".format(*config.remotes[0]) if config.remotes else "server"
     machine = device.machine_id()
     return device.derive_mac(machine, role, str(config.port), interface) if machine else None

@@ -1,14 +1,15 @@
 """The other programs that are attached to a tap: each queue of a multi-queue tap takes its share of the frames away."""
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from tap2tap import clock, device, log
 from tap2tap.device import InUseError, Tap
 from tap2tap.supervisor import netlink
-from tap2tap.supervisor.loop import next_second
+from tap2tap.supervisor.loop import Part, next_second
 
 UNKNOWN = "another program"
 _PROC = Path("/proc")
@@ -57,24 +58,23 @@ def _taps(process: Path) -> Iterator[str]:
                         yield line.split(":", 1)[1].strip()
 
 
-class Queues:
+class Queues(Part):
     """Looks each second, at a multi-queue tap, for a program that attaches later, and warns of it once."""
 
     def __init__(self, tap: int) -> None:
         self.due = 0.0
-        self.waiting: dict[int, Callable[[], None]] = {}
         self._tap = tap
 
     def look(self) -> None:
         """Look now."""
-        self.due = next_second(clock.now())
+        self.due = math.inf
         with suppress(OSError):  # it was deleted: the workers see to that
+            if not device.is_multi_queue(self._tap):
+                return
+            self.due = next_second(clock.now())
             name, mac = device.name_and_mac(self._tap)
             link = netlink.link(name=name)
             if link and link.address == mac and link.queues > 1:
-                self.due = float("inf")
-                log.warning(
-                    "another program has attached to this multi-queue tap and takes frames away: end it",
-                    interface=name,
-                    program=holder(name),
-                )
+                self.due = math.inf
+                words = "another program has attached to this multi-queue tap and takes frames away: end it"
+                log.warning(words, interface=name)

@@ -20,16 +20,17 @@ from tap2tap.link.messages import (
     BadKeyFile,
     Cable,
     Call,
+    Candidates,
     Channel,
     Goodbye,
     PeerEvent,
     Ready,
-    Remotes,
     Socket,
 )
+from tap2tap.protocols.secure.limits import CANDIDATES
 from tests.support.endpoints import endpoints
 
-remotes = st.lists(endpoints(), max_size=messages.REMOTES).map(tuple)
+remotes = st.lists(endpoints(), max_size=CANDIDATES).map(tuple)
 events = st.one_of([st.builds(kind, endpoints()) for kind in get_args(PeerEvent)])
 
 
@@ -46,7 +47,7 @@ def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
         events,
         st.just(Goodbye()),
         st.just(Call()),
-        st.builds(Remotes, remotes),
+        st.builds(Candidates, remotes),
         st.builds(Ready, st.binary(min_size=IDENTITY, max_size=IDENTITY)),
     )
 )

@@ -7,7 +7,7 @@ import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tap2tap.endpoint import Endpoint
-from tap2tap.supervisor import route
+from tap2tap.supervisor import plain_path
 from tap2tap.udp_socket import open_socket
 from tests.support import frames
 from tests.support.secured import secured
@@ -133,8 +133,8 @@ def test_each_version_and_source_has_a_route_of_its_own(lab: Lab) -> None:
     lab.left.address("eth0", "10.213.0.77/24")
     with lab.left.inside():
         with open_socket(None, 1) as anywhere:
-            assert route.path_mtu(there[4], anywhere) == 1500
-            assert route.path_mtu(there[6], anywhere) == 1290
-            assert route.path_mtu(nowhere, anywhere) == route.UNKNOWN
+            assert plain_path.path_mtu(there[4], anywhere) == 1500
+            assert plain_path.path_mtu(there[6], anywhere) == 1290
+            assert plain_path.path_mtu(nowhere, anywhere) == plain_path.UNKNOWN
         with open_socket("10.213.0.77", 2) as bound:
-            assert route.path_mtu(there[4], bound) == 1277
+            assert plain_path.path_mtu(there[4], bound) == 1277

@@ -35,7 +35,7 @@ def planted(code: str) -> list[str]:
     return [sys.executable, "-c", start]
 
 
-OFTEN = "import tap2tap.supervisor.resolver as resolver\nresolver.SILENCE = resolver.EVERY = 0.2"
+OFTEN = "import tap2tap.supervisor.remote as remote\nremote.SILENCE = remote.EVERY = 0.2"
 
 
 def names(path: Path, server: str, *, known: bool) -> list[str]:

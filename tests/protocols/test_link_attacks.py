@@ -203,7 +203,7 @@ def test_an_initiation_held_back_and_played_later_changes_nothing() -> None:
 
 def test_a_proof_that_was_overtaken_does_not_bring_an_older_session_back() -> None:
     home, vps = make_keys()
-    link = Link(vps, client=False, remotes=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(vps, client=False, candidates=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     opened = []
     for number, recording in enumerate(recordings(home, 2)):
         (one,) = (action for action in link.received(1.0 + number, recording, HOME) if isinstance(action, OpenReceive))
@@ -239,7 +239,9 @@ def test_no_key_shows_in_actions_or_sessions() -> None:
 
 
 def test_a_data_datagram_given_to_the_link_is_ignored() -> None:
-    link = Link(make_keys()[0], client=False, remotes=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(
+        make_keys()[0], client=False, candidates=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500
+    )
     assert link.start(5.0) == []
     for kind in (0, 4, 5, 6, 255):
         assert link.received(6.0, bytes([kind]) + bytes(99), HOME) == []
@@ -254,7 +256,7 @@ def test_a_data_datagram_given_to_the_link_is_ignored() -> None:
 @pytest.mark.parametrize("features", [0, FEATURE_CONTROL])
 def test_on_a_session_that_is_not_proved_or_has_no_such_feature_nothing_is_answered(features: int) -> None:
     home, vps = make_keys()
-    link = Link(vps, client=False, remotes=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(vps, client=False, candidates=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     initiation = Initiation(Identity(home), Offer(7, True, 0, 1500, features), ephemeral=os.urandom(32))
     opened = link.received(1.0, initiation.datagram, HOME)
     (index,) = (action.index for action in opened if isinstance(action, OpenReceive))

@@ -87,7 +87,7 @@ def alone(link: Link, now: float, until: float) -> list[bytes]:
 @pytest.mark.parametrize(("age", "taken"), [(9.9, True), (10.1, False)])
 def test_a_response_is_accepted_for_ten_seconds_however_many_initiations_followed(age: float, taken: bool) -> None:
     home, vps = make_keys()
-    link = Link(home, client=True, remotes=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(home, client=True, candidates=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     sent = alone(link, 100.0, 100.0 + age)
     assert len(sent) == 6
     received = Received(Identity(vps), sent[0])

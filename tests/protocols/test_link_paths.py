@@ -162,7 +162,7 @@ def test_the_last_datagram_of_an_old_session_moves_nothing_when_it_comes_late() 
 def test_only_the_newest_datagram_of_the_session_in_use_moves_the_peer() -> None:
     """Whatever a worker says."""
     home, vps = make_keys()
-    link = Link(vps, client=False, remotes=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(vps, client=False, candidates=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     old, current = (
         next(action.index for action in link.received(when, initiation.datagram, HOME) if type(action) is OpenReceive)
         for when in (1.0, 121.0)

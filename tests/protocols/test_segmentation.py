@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap.protocols.secure.actions import SendTrains
-from tap2tap.protocols.secure.candidates import Candidates
 from tap2tap.protocols.secure.exchange import Exchange
 from tap2tap.protocols.secure.handshake import SessionKeys
+from tap2tap.protocols.secure.home import Home
 from tap2tap.protocols.secure.limits import EXPERIMENT_INTERVAL, TRAINS_PAUSE, TRAINS_PAUSE_MOST, Timers
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.reports import Interval
@@ -221,7 +221,7 @@ def test_the_longest_pause_is_bounded() -> None:
 
 def test_a_session_without_reports_has_trains() -> None:
     """On it nobody could find out that they arrive again."""
-    exchange = Exchange(Presence(0, Timers()), Candidates(()), mtu=1500, random=bytes, timers=Timers())
+    exchange = Exchange(Presence(0, Timers()), Home(()), mtu=1500, random=bytes, timers=Timers())
     keys = SessionKeys(bytes(32), bytes(32))
     one, other = (
         Session(number, number, Cipher.AES_256_GCM, keys, False, 0, float(number), control=number == 1)

@@ -47,7 +47,7 @@ class Answering:
 
     def __init__(self) -> None:
         self.home, vps = make_keys()
-        self.link = Link(vps, client=False, remotes=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+        self.link = Link(vps, client=False, candidates=(), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
         self.now = 100.0
 
     def initiation(self, cookie: bytes = NO_COOKIE) -> list[bytes | int]:
@@ -190,7 +190,7 @@ def a_new_address_does_not_answer() -> None:
 
 def a_goodbye_ends_whatever_is_older() -> None:
     home, vps = make_keys()
-    link = Link(home, client=True, remotes=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(home, client=True, candidates=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     (send,) = link.start(100.0)
     link.received(101.0, response_to(send, vps), VPS)
     end = Answering()
@@ -213,7 +213,7 @@ def response_to(action: Action, vps: CableKeys) -> bytes:
 
 def our_own_session_is_proved_late() -> None:
     home, vps = make_keys()
-    link = Link(home, client=True, remotes=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
+    link = Link(home, client=True, candidates=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500)
     (send,) = link.start(100.0)
     response = response_to(send, vps)
     (theirs,) = recordings(vps, 1)
@@ -228,7 +228,7 @@ def our_own_session_is_proved_late() -> None:
 def a_link_takes_over() -> None:
     """Until the session of its predecessor is over, the peer stays up, and 40 seconds are for a new one."""
     link = Link(
-        make_keys()[0], client=True, remotes=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500
+        make_keys()[0], client=True, candidates=(VPS,), keepalive=0, hardware_aes=True, random=os.urandom, mtu=1500
     )
     link.resume(VPS, heard=95.0, until=105.0)
     link.start(100.0)

@@ -10,7 +10,7 @@ from tap2tap import endpoint, memory
 from tap2tap.config import Config
 from tap2tap.counters import Slot
 from tap2tap.endpoint import Endpoint
-from tap2tap.supervisor import route
+from tap2tap.supervisor import plain_path
 from tap2tap.supervisor.cable import joins_udp
 from tap2tap.supervisor.tap_setup import super_frame_size
 from tap2tap.workers.train import MAX_PAYLOAD
@@ -72,10 +72,10 @@ def test_a_super_frame_may_always_be_as_long_as_a_packet(mtu: int) -> None:
 def test_a_route_says_what_a_datagram_holds_however_odd_its_mtu(
     mtu: int, payload: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(route, "path_mtu", lambda *_: mtu)
+    monkeypatch.setattr(plain_path, "path_mtu", lambda *_: mtu)
     shared = memory.create()
     endpoint.store(shared.slots, Slot.PEER, Endpoint(ipaddress.ip_address("192.0.2.1"), 1234))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         cable = Cable("tap0", -1, sock, shared, 1458, False, 0, True, True, True, True)
-        assert route.measure(cable) == (payload, 28)
+        assert plain_path.measure(cable) == (payload, 28)
     assert shared.slots[Slot.PATH] == payload

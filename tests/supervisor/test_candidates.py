@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.supervisor.candidates import Literal, in_order, interleave
+from tap2tap.supervisor.candidates import in_order, interleave
+from tap2tap.supervisor.remote import Literal
 
 SOME = [Endpoint(ipaddress.ip_address(f"{net}{number}"), 1234) for net in ("192.0.2.", "fd00::") for number in range(7)]
 found = st.lists(st.sampled_from(SOME), max_size=9, unique=True)

@@ -17,7 +17,8 @@ from tap2tap.demo.lab import wait_for
 from tap2tap.endpoint import PACKED, Endpoint, pack
 from tap2tap.errors import NoSuchNameError, StartError
 from tap2tap.supervisor import process, resolver
-from tap2tap.supervisor.resolver import AGAIN, EVERY, MOST, SILENCE, Lookups, Name, endpoints_in
+from tap2tap.supervisor.remote import AGAIN, EVERY, SILENCE, Name
+from tap2tap.supervisor.resolver import MOST, Lookups, endpoints_in
 from tests.support.endpoints import endpoints
 from tests.support.tunnel import alive, wait_gone
 

@@ -108,7 +108,7 @@ class Host:
         return Link(
             self.keys,
             client=self.remote is not None,
-            remotes=[self.remote, *self.others] if self.remote else [],
+            candidates=[self.remote, *self.others] if self.remote else [],
             keepalive=self.keepalive,
             hardware_aes=self.aes,
             random=self.network.random.randbytes,

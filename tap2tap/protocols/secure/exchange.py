@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, Action, SendControl, Traffic
-from tap2tap.protocols.secure.candidates import Candidates
 from tap2tap.protocols.secure.control import Answer, PathAnswer, PathCheck, Probe, Report, pack, unpack
+from tap2tap.protocols.secure.home import Home
 from tap2tap.protocols.secure.limits import ANSWERS_PER_SECOND, Timers
 from tap2tap.protocols.secure.mailbox import Received
 from tap2tap.protocols.secure.measurement import Measurement
@@ -27,7 +27,7 @@ class Exchange:
     __slots__ = ("_answers", "_checker", "_on", "_presence", "home", "measurement")
 
     def __init__(
-        self, presence: Presence, home: Candidates, *, mtu: int, random: Callable[[int], bytes], timers: Timers
+        self, presence: Presence, home: Home, *, mtu: int, random: Callable[[int], bytes], timers: Timers
     ) -> None:
         self.home = home
         self.measurement = Measurement(mtu, timers)

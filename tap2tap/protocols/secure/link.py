@@ -27,10 +27,10 @@ from tap2tap.keys import CableKeys
 from tap2tap.protocols.secure.actions import NEVER, Action, Note, Remember, Send, SendKeepalive, Status, Traffic
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.calls import Calls
-from tap2tap.protocols.secure.candidates import Candidates
 from tap2tap.protocols.secure.control import Goodbye, unpack
 from tap2tap.protocols.secure.exchange import Exchange
 from tap2tap.protocols.secure.handshake import FEATURE_CONTROL, Identity, Offer
+from tap2tap.protocols.secure.home import Home
 from tap2tap.protocols.secure.limits import REKEY_JITTER, Timers
 from tap2tap.protocols.secure.mailbox import Received
 from tap2tap.protocols.secure.noise import NoiseError
@@ -46,7 +46,7 @@ from tap2tap.protocols.secure.wire import is_challenge, is_initiation, is_respon
 class Link:
     """One end of the control plane of a cable.
 
-    `client`: it is configured whom to call. `remotes` are the endpoints, the best first, as far as they are known.
+    `client`: it is configured whom to call. `candidates` are the endpoints, the best first, as far as they are known.
     `last` is where the peer was before this end was started, if that is known: it is called there, but for a
     client. `keepalive` is in seconds, 0 for none; `mtu` is that of our own tap. `random(n)` returns n unpredictable
     bytes, such as os.urandom.
@@ -57,7 +57,7 @@ class Link:
         keys: CableKeys,
         *,
         client: bool,
-        remotes: Sequence[Endpoint],
+        candidates: Sequence[Endpoint],
         keepalive: int,
         hardware_aes: bool,
         random: Callable[[int], bytes],
@@ -80,7 +80,7 @@ class Link:
         self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
-        self._client, self._home = client, Candidates(remotes)
+        self._client, self._home = client, Home(candidates)
         self._exchange = Exchange(self._presence, self._home, mtu=mtu, random=random, timers=self._timers)
         self._calls = Calls(
             self._attempts,

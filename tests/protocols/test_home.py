@@ -6,7 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap2tap.protocols.secure.candidates import Candidates
+from tap2tap.protocols.secure.home import Home
 from tap2tap.protocols.secure.limits import CANDIDATES, HANDSHAKE_BURST, HANDSHAKES_PER_SECOND, ROUND
 from tap2tap.protocols.secure.rounds import Rounds
 from tests.support.simulated_ends import HOME, VPS, at
@@ -16,7 +16,7 @@ MANY = [at("192.0.2.1", 1 + number) for number in range(200)]
 
 def test_they_are_no_more_than_64_and_none_is_there_twice() -> None:
     ours = VPS._replace(local=HOME.address)
-    candidates = Candidates([HOME, VPS, ours, HOME, *MANY])
+    candidates = Home([HOME, VPS, ours, HOME, *MANY])
     assert list(candidates)[:2] == [HOME, VPS]
     assert len(candidates) == len(list(candidates)) == CANDIDATES
     assert ours in candidates
@@ -24,7 +24,7 @@ def test_they_are_no_more_than_64_and_none_is_there_twice() -> None:
 
 
 def test_the_one_that_answered_last_is_the_best_as_long_as_it_is_among_them() -> None:
-    candidates = Candidates(MANY[:4])
+    candidates = Home(MANY[:4])
     candidates.keep(MANY[2])
     candidates.keep(MANY[9])  # a stranger
     candidates.keep(None)

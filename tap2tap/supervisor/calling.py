@@ -9,12 +9,12 @@ from tap2tap.counters import Count, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor.candidates import Candidates
 from tap2tap.supervisor.link_process import LinkProcess
-from tap2tap.supervisor.loop import next_second
+from tap2tap.supervisor.loop import Part, next_second
 from tap2tap.supervisor.turns import Turns
 from tap2tap.workers.worker import Cable
 
 
-class Remotes:
+class Calling(Part):
     """A part of the supervisor's loop. `candidates` stay the caller's; `link` is None in the plain protocol."""
 
     def __init__(self, cable: Cable, candidates: Candidates, link: LinkProcess | None) -> None:
@@ -24,7 +24,7 @@ class Remotes:
         self._link = link
         self._turns = Turns(cable.keepalive)
         self._last = self.known  # which the link is lent
-        self._told: list[Endpoint] = []  # of which none can be reached
+        self._unreached = False  # none of what is known can be
         self._lost = False
 
     @property
@@ -63,10 +63,10 @@ class Remotes:
     def _check(self, known: list[Endpoint]) -> None:
         """Tell once that nothing of what is known can be sent to."""
         found = self._candidates.known
-        if found and not known and found != self._told:
-            self._told = found
+        if found and not known and not self._unreached:
             words = "waiting for an address of the remote that --bind reaches: one is IPv4, the other IPv6"
             log.warning(words, remote=found[0])
+        self._unreached = bool(found) and not known
 
     def _turn(self, now: float, known: list[Endpoint]) -> None:
         """Send to the address whose turn it is."""

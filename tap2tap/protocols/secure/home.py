@@ -6,7 +6,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.limits import CANDIDATES
 
 
-class Candidates:
+class Home:
     """At most CANDIDATES endpoints, none twice, without addresses of ours, as a client lets the kernel choose those.
 
     The one that answered last is kept: it is called the best as long as it is among them.

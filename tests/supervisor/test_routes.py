@@ -11,9 +11,9 @@ import pytest
 from tap2tap import clock, device, endpoint, memory
 from tap2tap.counters import Count, Link, Slot
 from tap2tap.endpoint import Endpoint
-from tap2tap.supervisor import netlink, ways
+from tap2tap.supervisor import netlink, routes
 from tap2tap.supervisor.netlink import Route
-from tap2tap.supervisor.ways import STORM, Ways
+from tap2tap.supervisor.routes import STORM, Routes
 from tap2tap.workers.worker import Cable
 
 PEER = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234)
@@ -29,14 +29,15 @@ class World:
         self.woken = 0
         self.carrier = [True]
         self.memory = memory.create()
-        patch.setattr(ways, "way", self._way)
+        patch.setattr(routes, "route_to", self._route_to)
         patch.setattr(device, "name_and_mac", lambda _: ("tap0", b"mac"))
         patch.setattr(device, "set_carrier", lambda _, *, on: self.carrier.append(on))
         patch.setattr(netlink, "link", lambda **_: netlink.Link(TAP, "tap0", b"mac", 1500, 0, "tun"))
         cable = Cable("tap0", -1, sock, self.memory, 1500, True, 0, True, True, True, True)
-        self.ways = Ways(cable, lambda: known, self._wake)
+        self.bound = True
+        self.watched = Routes(cable, lambda: known, self._wake, lambda: self.bound)
 
-    def _way(self, _: socket.socket, peer: Endpoint) -> Route:
+    def _route_to(self, _: socket.socket, peer: Endpoint) -> Route:
         if not self.routes[peer]:
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
         return Route(self.routes[peer], 0)
@@ -49,7 +50,7 @@ class World:
         before = self.woken
         for _ in range(times):
             self.memory.outbound[Count.FRAMES] += frames
-            self.ways.look()
+            self.watched.look()
         return self.woken - before
 
 
@@ -154,7 +155,7 @@ def test_where_much_comes_in_the_route_is_another_one_than_it_seems(world: World
 
 
 def test_a_stand_in_for_the_socket_has_no_routes(world: World, capfd: pytest.CaptureFixture[str]) -> None:
-    endpoint.store(world.memory.slots, Slot.LOCAL, PEER)  # where it is to be bound: to a port
+    world.bound = False
     world.routes = {PEER: 0, OTHER: 0}
     world.look()
     assert capfd.readouterr().err == ""

@@ -8,8 +8,8 @@ import pytest
 from tap2tap import udp_socket
 from tap2tap.demo.lab import Lab
 from tap2tap.endpoint import Endpoint
-from tap2tap.supervisor import route
-from tap2tap.supervisor.ways import NO_ROUTE, way
+from tap2tap.supervisor import plain_path
+from tap2tap.supervisor.routes import NO_ROUTE, route_to
 
 FAR = Endpoint(ipaddress.ip_address("198.51.100.7"), 1234)
 MARK = 0x80000005
@@ -26,18 +26,18 @@ def routes(lab: Lab) -> Lab:
 def test_a_route_may_be_there_for_a_mark_alone(routes: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with routes.left.inside(), udp() as plain, udp() as marked:
         with pytest.raises(OSError) as caught:
-            way(plain, FAR)
+            route_to(plain, FAR)
         assert caught.value.errno in NO_ROUTE
         udp_socket.restrict(marked, MARK, None)
-        assert way(marked, FAR) == (socket.if_nametoindex("eth0"), 1290)
-        assert route.path_mtu(FAR, marked) == 1290
+        assert route_to(marked, FAR) == (socket.if_nametoindex("eth0"), 1290)
+        assert plain_path.path_mtu(FAR, marked) == 1290
 
         def refused(*_: object) -> None:
             raise PermissionError("as when the privileges have gone")
 
         monkeypatch.setattr(udp_socket, "restrict", refused)
-        assert route.path_mtu(FAR, marked) == 1290
-        assert route.path_mtu(near(routes), marked) == 1500
+        assert plain_path.path_mtu(FAR, marked) == 1290
+        assert plain_path.path_mtu(near(routes), marked) == 1500
 
 
 def udp() -> socket.socket:
@@ -58,7 +58,7 @@ def test_a_route_to_nowhere_is_none(lab: Lab) -> None:
             for target in (f"203.0.113.{number}", f"2001:db8::{number}"):
                 lab.left.run(["ip", "route", "add", kind, target])
                 with pytest.raises(OSError) as caught:
-                    way(sock, Endpoint(ipaddress.ip_address(target), 1234))
+                    route_to(sock, Endpoint(ipaddress.ip_address(target), 1234))
                 assert caught.value.errno in NO_ROUTE
 
 
@@ -70,7 +70,7 @@ def test_an_interface_may_be_asked_for(lab: Lab) -> None:
     eth0, other = lab.left.index("eth0"), lab.left.index("other")
     zoned = Endpoint(ipaddress.ip_address("fe80::7"), 1234, other)
     with lab.left.inside(), udp() as sock, udp() as bound:
-        assert way(sock, near(lab)).interface == eth0
-        assert way(sock, zoned).interface == other
+        assert route_to(sock, near(lab)).interface == eth0
+        assert route_to(sock, zoned).interface == other
         udp_socket.restrict(bound, None, "other")
-        assert way(bound, near(lab)).interface == other
+        assert route_to(bound, near(lab)).interface == other

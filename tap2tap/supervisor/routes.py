@@ -12,17 +12,18 @@ from contextlib import suppress
 from tap2tap import clock, device, endpoint, log, udp_socket
 from tap2tap.counters import Count, Link, Slot
 from tap2tap.endpoint import Endpoint
+from tap2tap.protocols.secure.limits import ROUND
 from tap2tap.supervisor import netlink
-from tap2tap.supervisor.loop import next_second
+from tap2tap.supervisor.loop import Part, next_second
 from tap2tap.workers.worker import Cable
 
 SILENCE = 5.0  # seconds in which the plain protocol has heard nothing
-MOST = 8  # addresses that are asked for
+MOST = ROUND  # addresses that are asked for: as many as the link calls together
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # EINVAL: a blackhole
 STORM = 1000  # frames a second that go out while next to nothing comes in
 
 
-def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
+def route_to(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     """The route that datagrams of `sock` to `peer` take. Raises OSError: one of NO_ROUTE when there is none."""
     here, name = endpoint.from_sockaddr(sock.getsockname()), udp_socket.bound_device(sock)
     source = None if here.address.is_unspecified or here.address.version != peer.address.version else here.address
@@ -30,16 +31,24 @@ def way(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     return netlink.route(peer, here.port, source, udp_socket.mark_of(sock), interface, os.fstat(sock.fileno()).st_uid)
 
 
-class Ways:
-    """A part of the supervisor's loop. `known` tells where the peer may be; `wake` is called when there is a way."""
+class Routes(Part):
+    """`known` tells where the peer may be; `wake` is called when there is a route again.
 
-    waiting: dict[int, Callable[[], None]] = {}  # noqa: RUF012  (it stays empty)
+    `bound` tells whether the socket is bound: what it is to be bound to is waited for elsewhere.
+    """
 
-    def __init__(self, cable: Cable, known: Callable[[], Sequence[Endpoint]], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        cable: Cable,
+        known: Callable[[], Sequence[Endpoint]],
+        wake: Callable[[], None],
+        bound: Callable[[], bool],
+    ) -> None:
         self.due = next_second(clock.now())
         self._cable = cable
         self._known = known
         self._wake = wake
+        self._bound = bound
         self._none: set[Endpoint] = set()  # to which there was no route
         self._waits = self._loops = self._unplugged = False
         self._carrier = True
@@ -49,16 +58,15 @@ class Ways:
     def look(self) -> None:
         """Ask the kernel, and tell once what is wrong and that it is right again."""
         self.due = next_second(clock.now())
+        if not self._bound():
+            return
         slots = self._cable.memory.slots
-        local = endpoint.load(slots, Slot.LOCAL)
-        if local and local.port != self._cable.sock.getsockname()[1]:
-            return  # a stand-in for the socket, which is waited for
         peer = endpoint.load(slots, Slot.PEER)
         there = [peer.from_anywhere] if peer else []
         heard = self._heard(slots)
         peers = there if heard else list(dict.fromkeys([*there, *self._known()]))[:MOST]
         routes = {each: self._ask(each) for each in peers}
-        self._loop([each for each, found in routes.items() if found and found.interface == self._tap(found.interface)])
+        self._loop([each for each, found in routes.items() if found and self._is_tap(found.interface)])
         reached = [each for each, found in routes.items() if found]
         gained = not heard and not self._none.isdisjoint(reached)
         self._none = {*peers}.difference(reached)
@@ -80,21 +88,21 @@ class Ways:
     def _ask(self, peer: Endpoint) -> netlink.Route | None:
         """The route, None when there is none; one to nowhere if the kernel does not tell."""
         try:
-            return way(self._cable.sock, peer)
+            return route_to(self._cable.sock, peer)
         except OSError as error:
             return None if error.errno in NO_ROUTE else netlink.Route(0, 0)
 
-    def _tap(self, interface: int) -> int:
-        """The index of our tap, if that may be it; it may have been moved, or renamed."""
+    def _is_tap(self, interface: int) -> bool:
+        """Whether this is the index of our tap, which may have been moved, or renamed."""
         if interface in (0, self._other):
-            return -1
+            return False
         with suppress(OSError):
             name, mac = device.name_and_mac(self._cable.tap)
             tap = netlink.link(name=name)
             if tap and tap.number == interface and tap.address == mac:
-                return interface
+                return True
             self._other = interface
-        return -1
+        return False
 
     def _loop(self, peers: Sequence[Endpoint]) -> None:
         """Tell that datagrams to these come back as frames, and plug the cable out once they do so in great number."""

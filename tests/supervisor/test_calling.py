@@ -10,8 +10,8 @@ from tap2tap import endpoint, memory
 from tap2tap.config import Config
 from tap2tap.counters import Slot
 from tap2tap.endpoint import Endpoint
+from tap2tap.supervisor.calling import Calling
 from tap2tap.supervisor.candidates import Candidates
-from tap2tap.supervisor.remotes import Remotes
 from tap2tap.workers.worker import Cable
 
 HERE = Endpoint(ipaddress.ip_address("127.0.0.1"), 9)
@@ -58,7 +58,7 @@ def cable() -> Iterator[Cable]:
 def test_the_link_is_told_what_changes_and_called_when_an_interface_was_made_anew(cable: Cable) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         link, candidates = FakeLink(), FakeCandidates(ZONED)
-        remotes = Remotes(cable._replace(sock=sock), candidates, link)  # type: ignore[arg-type]
+        remotes = Calling(cable._replace(sock=sock), candidates, link)  # type: ignore[arg-type]
         remotes.look()
         assert link.told == []
         for now, told in (([], [[]]), ([SIX], [[SIX]]), ([ZONED], [[ZONED], "call"])):
@@ -76,7 +76,7 @@ def test_without_a_link_the_one_whose_turn_it_is_is_asked(cable: Cable) -> None:
         far.settimeout(30)
         there = endpoint.from_sockaddr(far.getsockname())
         candidates = FakeCandidates()
-        remotes = Remotes(cable, candidates, None)
+        remotes = Calling(cable, candidates, None)
         remotes.look()
         assert endpoint.load(cable.memory.slots, Slot.PEER) is None
         candidates.now = [there]
@@ -88,7 +88,7 @@ def test_without_a_link_the_one_whose_turn_it_is_is_asked(cable: Cable) -> None:
 
 
 def test_a_peer_that_a_worker_wrote_in_between_is_written_again(cable: Cable) -> None:
-    remotes = Remotes(cable, FakeCandidates(HERE), None)
+    remotes = Calling(cable, FakeCandidates(HERE), None)
     remotes.look()
     endpoint.store(cable.memory.slots, Slot.PEER, HERE._replace(port=7))
     remotes.look()
@@ -101,7 +101,7 @@ def test_a_peer_that_a_worker_wrote_in_between_is_written_again(cable: Cable) ->
 
 def test_what_the_socket_cannot_send_to_is_no_candidate(cable: Cable, capfd: pytest.CaptureFixture[str]) -> None:
     candidates = FakeCandidates(SIX)
-    remotes = Remotes(cable, candidates, None)
+    remotes = Calling(cable, candidates, None)
     remotes.look()
     remotes.look()
     assert remotes.known == []
