@@ -25,6 +25,7 @@ from tap2tap.supervisor.remotes import Remotes
 from tap2tap.supervisor.route import Route
 from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.supervisor.tap_users import Queues
+from tap2tap.supervisor.wake_ups import Sleep
 from tap2tap.supervisor.ways import Ways
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
@@ -104,6 +105,7 @@ def carry(
         parts: list[Part] = [hooks, publisher, binding, Bridges(cable.tap, parts=link is not None)]
         parts += [link] if link else [Route(cable)]
         parts += [remotes, Ways(cable, lambda: remotes.known, remotes.wake)]
+        parts.append(Sleep(cable, remotes.wake))
         if device.is_multi_queue(cable.tap):
             parts.append(Queues(cable.tap))
         on_hang_up: list[Callable[[], None]] = [partial(state.tell, cable.memory), remotes.hang_up, remotes.wake]
