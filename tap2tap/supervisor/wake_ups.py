@@ -24,7 +24,7 @@ class Sleep:
 
     def look(self) -> None:
         """See whether there was one."""
-        self.due = math.floor(clock.now() / INTERVAL + 1) * INTERVAL  # where others look, too
+        self.due = math.floor(clock.now() / INTERVAL + 1) * INTERVAL  # every other one is a next_second()
         if slept := self._wake_ups.slept():
             somebody = self._cable.client or endpoint.load(self._cable.memory.slots, Slot.PEER)
             log.info(f"woke up after a sleep of {slept:.0f} s{', calling the peer' if somebody else ''}")
