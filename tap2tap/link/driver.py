@@ -116,13 +116,6 @@ class Driver:
         """Call the peer now."""
         self._do(self._link.call(clock.now()))
 
-    def woke_up(self, slept: float) -> None:
-        """Call the peer after a sleep of the machine, of so long: it, and NATs on the way, may have given us up."""
-        todo = self._link.call(clock.now())
-        calls = any(isinstance(action, actions.Send) for action in todo)
-        log.info(f"woke up after a sleep of {slept:.0f} s{', calling the peer' if calls else ''}")
-        self._do(todo)
-
     def deadline(self) -> float:
         """When `tick` is next needed, in seconds of the clock."""
         return min(self._look_at, self._link.next_deadline())

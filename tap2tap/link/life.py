@@ -8,9 +8,10 @@ import gc
 import hashlib
 import ipaddress
 import os
+import select
 import signal
 import socket
-from contextlib import closing, suppress
+from contextlib import suppress
 
 from tap2tap import clock, log
 from tap2tap.counters import Count, Role
@@ -21,7 +22,6 @@ from tap2tap.keys import CableKeys, parse_keys, public_key
 from tap2tap.link import messages
 from tap2tap.link.driver import Driver
 from tap2tap.link.messages import FDS, BadKeyFile, Cable, Call, Candidates, Channel, Goodbye, Ready, Socket
-from tap2tap.link.poll import Poll
 from tap2tap.memory import Memory
 from tap2tap.protocols.secure.actions import Send
 from tap2tap.protocols.secure.link import Link
@@ -64,8 +64,7 @@ def live(channel: socket.socket, key_file: int, name: str, memory: Memory) -> in
         messages.send(channel, BadKeyFile(str(error)))
         return CANNOT_START
     messages.send(channel, Ready(life.identity))
-    with closing(Poll()) as poll:
-        return life.run(poll)
+    return life.run()
 
 
 class _Life:
@@ -83,20 +82,21 @@ class _Life:
         """What stands for the public key of this end: BLAKE2s of it (RFC 7693)."""
         return hashlib.blake2s(self._keys.public, digest_size=messages.IDENTITY).digest()
 
-    def run(self, poll: Poll) -> int:
+    def run(self) -> int:
         """Serve until the supervisor is gone, or says goodbye; return the exit code."""
-        beats, tick, wake_ups = self._memory.link, 0.0, clock.WakeUps()
+        beats, tick = self._memory.link, 0.0
         while True:
             beats[Count.BEAT] += 1
-            if (slept := wake_ups.slept()) and self._driver:
-                self._driver.woke_up(slept)
             now = clock.now()
             if self._driver and now >= min(tick, self._driver.deadline()):
                 tick = now + BEAT
                 self._driver.tick()
             waiting = self._driver.waiting if self._driver else {}
             due = min(now + BEAT, self._driver.deadline()) if self._driver else now + BEAT
-            ready = poll.wait((self._channel.fileno(), *waiting), max(0.0, due - clock.now()))
+            poll = select.poll()
+            for fd in (self._channel.fileno(), *waiting):
+                poll.register(fd, select.POLLIN)
+            ready = {fd for fd, _ in poll.poll(max(0.0, due - clock.now()) * 1000)}
             if self._channel.fileno() in ready and not self._hear():
                 return OK
             for fd, read in waiting.items():

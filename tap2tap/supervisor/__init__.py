@@ -12,6 +12,7 @@
 
     candidates    where the peer may be: what each `remote` stands for; `resolver` is the process that looks names up
     calling       has the peer called there; `turns` is how, in the plain protocol
+    wake_ups      has it called when the machine has slept
     routes        the routes to it; `plain_path` is the MTU that they have; `netlink` is how the kernel is asked
 
     child         a worker or the link process through all its lives, which `restart` has the rules for

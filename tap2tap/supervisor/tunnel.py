@@ -22,6 +22,7 @@ from tap2tap.supervisor.publisher import Publisher
 from tap2tap.supervisor.routes import Routes
 from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.supervisor.tap_users import Queues
+from tap2tap.supervisor.wake_ups import Sleep
 from tap2tap.supervisor.workers import make_workers
 from tap2tap.workers import ciphers
 from tap2tap.workers.worker import Cable, data_plane
@@ -98,6 +99,7 @@ class Tunnel:
             Routes(cable, lambda: calling.known, calling.wake, lambda: self._binding.bound),
             Bridges(cable.tap, parts=link is not None),
             Queues(cable.tap),
+            Sleep(cable, calling.wake),
         ]
 
     def _hang_up(self) -> None:

@@ -3,6 +3,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from tap2tap.demo.lab import Lab, wait_for
 from tests.support import asleep
 from tests.support.link import handshakes, wait_handshake
@@ -55,13 +57,22 @@ def test_a_sleep_takes_nobody_down(lab: Lab, tmp_path: Path) -> None:
         assert not any(tunnel.said("peer is down") for tunnel in (client, server))
 
 
-def test_a_plain_client_says_where_it_is_although_it_did_so_just_before(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keepalive", [25, 0])
+def test_a_plain_client_says_where_it_is_although_it_did_so_just_before(
+    lab: Lab, tmp_path: Path, keepalive: int
+) -> None:
     slept = tmp_path / "slept"
+    options = ["--remote", lab.right.ipv4, "--keepalive", str(keepalive)]
     with lab.right.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind((lab.right.ipv4, 1234))
         peer.settimeout(10)
-        lab.left.sysctl("net/ipv6/conf/default/disable_ipv6", "1")  # nothing but keepalives
-        with Tunnel(lab.left, "--remote", lab.right.ipv4, command=asleep.command(slept)):
-            assert peer.recv(100) == b""
-            asleep.sleep(slept, 60)
-            assert peer.recv(100) == b""
+        lab.left.sysctl("net/ipv6/conf/default/disable_ipv6", "1")  # nothing but empty datagrams
+        with Tunnel(lab.left, *options, command=asleep.command(slept)) as client:
+            if keepalive:
+                assert peer.recv(100) == b""
+            total = 0
+            for seconds in (5, 3600):  # a keepalive is due after the second one only
+                total += seconds
+                asleep.sleep(slept, total)
+                assert peer.recv(100) == b""
+                client.wait_said(f"woke up after a sleep of {seconds} s, calling the peer", 5)

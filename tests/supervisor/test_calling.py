@@ -85,6 +85,10 @@ def test_without_a_link_the_one_whose_turn_it_is_is_asked(cable: Cable) -> None:
         assert far.recv(1) == b""
         remotes.wake()
         assert far.recv(1) == b""
+        own = there._replace(local=ipaddress.ip_address("127.0.0.2"))
+        endpoint.store(cable.memory.slots, Slot.PEER, own)  # which the workers keep to
+        remotes.wake()
+        assert far.recvfrom(1)[1][0] == "127.0.0.2"
 
 
 def test_a_peer_that_a_worker_wrote_in_between_is_written_again(cable: Cable) -> None:

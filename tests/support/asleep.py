@@ -1,15 +1,12 @@
 """`tap2tap` on a machine that sleeps: python asleep.py FILE arguments-of-tap2tap
 
-CLOCK_BOOTTIME is ahead by the seconds in FILE, as after a sleep, and CLOCK_MONOTONIC is not. What is left of a timeout
-of poll(2) when the machine falls asleep never passes for the link process: it must not wait for that.
+CLOCK_BOOTTIME is ahead by the seconds in FILE, as after a sleep, and CLOCK_MONOTONIC is not.
 """
 
 import mmap
-import select
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 SCRIPT = Path(__file__).resolve()
 
@@ -26,18 +23,6 @@ def sleep(slept: Path, seconds: int) -> None:
         file.write(seconds.to_bytes(8, sys.byteorder))
 
 
-class Patient:
-    """A select.poll whose timeout does not run out, or long after any test's patience has."""
-
-    def __init__(self) -> None:
-        self._poll = select.poll()
-        self.register = self._poll.register
-
-    def poll(self, _timeout: float) -> list[tuple[int, int]]:
-        """Wait for a descriptor alone."""
-        return self._poll.poll(60_000)
-
-
 def main(slept: Path, arguments: list[str]) -> int:
     """Run tap2tap, which is not to be loaded before."""
     get, get_ns = time.clock_gettime, time.clock_gettime_ns
@@ -51,9 +36,7 @@ def main(slept: Path, arguments: list[str]) -> int:
     time.clock_gettime_ns = lambda which: get_ns(which) + ahead(which) * 10**9
 
     from tap2tap import cli
-    from tap2tap.link import poll
 
-    poll.select = SimpleNamespace(poll=Patient, POLLIN=select.POLLIN)  # type: ignore[assignment,attr-defined]
     return cli.main(arguments)
 
 

@@ -110,7 +110,6 @@ class Keepalive:
         self._seconds = seconds
         self._sent = 0
         self._since = float("-inf")
-        self._wake_ups = clock.WakeUps()
 
     def due(self, sent: int, now: float) -> bool:
         """Whether nothing has been sent for `seconds`; `sent` is the number of datagrams sent so far."""
@@ -118,6 +117,4 @@ class Keepalive:
             return False
         if sent != self._sent:
             self._sent, self._since = sent, now
-        if self._wake_ups.slept():  # what was sent before that is found only now, and is no reminder
-            return True
         return now - self._since >= self._seconds
