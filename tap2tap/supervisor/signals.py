@@ -1,8 +1,9 @@
-"""Signals as something to poll for: the handler only wakes the loop, the loop does the work."""
+"""Signals as something to poll for: the handler only notes what came and wakes the loop, the loop does the work."""
 
 import select
 import signal
 import socket
+from contextlib import suppress
 from types import FrameType
 
 from tap2tap.errors import StartError
@@ -22,6 +23,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
+        self._stop: signal.Signals | None = None
         self._hang_up = False
         try:
             self._read, self._write = socket.socketpair()
@@ -30,7 +32,7 @@ class Signals:
         self._read.setblocking(False)
         self._write.setblocking(False)
         for number in (*CAUGHT, signal.SIGCHLD):
-            signal.signal(number, _ignore)
+            signal.signal(number, self._note)  # unlike SIG_IGN it does not survive an exec
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*CAUGHT, signal.SIGCHLD))  # whatever our parent had in mind
 
@@ -40,16 +42,15 @@ class Signals:
         return self._read.fileno()
 
     def stop(self) -> signal.Signals | None:
-        """Take what has come; return the first stop signal among it. SIGHUP is noted."""
-        try:
-            numbers = self._read.recv(4096)
-        except BlockingIOError:
-            return None
-        self._hang_up |= signal.SIGHUP in numbers
-        return next((signal.Signals(number) for number in numbers if number in STOP_SIGNALS), None)
+        """Take what has come; return the first stop signal among it."""
+        with suppress(BlockingIOError):
+            self._read.recv(4096)  # which only wakes: what came when it was full is not in it
+        signal.pthread_sigmask(signal.SIG_BLOCK, ())  # Python calls the handlers now, for all whose bytes were taken
+        came, self._stop = self._stop, None
+        return came
 
     def hang_up(self) -> bool:
-        """Whether SIGHUP has come since this was asked last, as far as `stop` has taken it."""
+        """Whether SIGHUP has come since this was asked last."""
         came, self._hang_up = self._hang_up, False
         return came
 
@@ -62,9 +63,12 @@ class Signals:
             if self.stop():
                 raise Interrupted
 
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing: set_wakeup_fd has told the loop. Unlike SIG_IGN it does not survive an exec."""
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        """Be the handler."""
+        if number in STOP_SIGNALS:
+            self._stop = self._stop or signal.Signals(number)
+        elif number == signal.SIGHUP:
+            self._hang_up = True
 
 
 def ignore() -> None:
