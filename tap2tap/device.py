@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tap2tap.abi import READ, WRITE, ioctl_number
-from tap2tap.errors import NoPermissionError, StartError, UsageError
+from tap2tap.errors import NoPermissionError, StartError, TapGoneError, UsageError
 from tap2tap.vnet import VNET_LENGTH
 
 _INT = struct.calcsize("i")
@@ -140,8 +140,11 @@ def _make_ours(fd: int) -> None:
 
 
 def _features(fd: int) -> int:
-    """The flags that TUNSETIFF knows here."""
-    features: int = struct.unpack("i", fcntl.ioctl(fd, TUNGETFEATURES, bytes(_INT)))[0]
+    """The flags that TUNSETIFF knows here; none where the kernel, or who filters its calls, does not tell."""
+    try:
+        features: int = struct.unpack("i", fcntl.ioctl(fd, TUNGETFEATURES, bytes(_INT)))[0]
+    except OSError:
+        return 0
     return features
 
 
@@ -149,7 +152,7 @@ def _no_device(error: OSError) -> StartError:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return StartError(f"{DEVICE} is missing: load the driver with 'modprobe tun', or give the container the device")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return NoPermissionError(f"no permission to open {DEVICE}: run as root")
+        return NoPermissionError(f"no permission to open {DEVICE}: run as root, or give this user access to it")
     return StartError(f"cannot open {DEVICE}: {error.strerror}")
 
 
@@ -173,8 +176,11 @@ def _not_ours(name: str | None) -> str:
 
 
 def is_persistent(fd: int) -> bool:
-    """Whether a tap outlives us. Raises OSError."""
-    return bool(_flags(fd) & IFF_PERSIST)
+    """Whether a tap outlives us. Raises TapGoneError."""
+    try:
+        return bool(_flags(fd) & IFF_PERSIST)
+    except OSError as error:
+        raise TapGoneError from error
 
 
 def is_multi_queue(fd: int) -> bool:

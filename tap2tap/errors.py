@@ -34,6 +34,9 @@ class NoSuchNameError(StartError):
 class TapGoneError(StartError):
     """The tap device was deleted: no worker could go on."""
 
+    def __init__(self) -> None:
+        super().__init__("the tap device was deleted: the tunnel has ended")
+
 
 class NoPermissionError(StartError):
     """The kernel refused what root, or a capability, may do."""

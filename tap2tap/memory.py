@@ -7,7 +7,9 @@ before its child begins with it, so no lock is needed: a store through `memoryvi
 write.
 """
 
+import contextlib
 import mmap
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tap2tap.counters import HEADER_SLOTS, MAGIC, SHOWN, SLOTS, VERSION, Counts, Slot
@@ -56,6 +58,17 @@ class Memory(NamedTuple):
     def link(self) -> Counts:
         """The group of the link process."""
         return self._group(2)
+
+    @contextlib.contextmanager
+    def withheld(self) -> Iterator[None]:
+        """Have nothing of it in the processes that are forked meanwhile, which must not touch it (madvise(2))."""
+        area = self.slots.obj
+        assert isinstance(area, mmap.mmap)
+        area.madvise(mmap.MADV_DONTFORK)
+        try:
+            yield
+        finally:
+            area.madvise(mmap.MADV_DOFORK)
 
     def _group(self, number: int) -> Counts:
         at = HEADER_SLOTS + number * GROUP

@@ -25,9 +25,12 @@ PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW = 10, 12, 13  # linux/capability.h
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_SETS = struct.Struct("=6I")  # of capset: effective, permitted, inheritable of the lower 32; and of the higher ones
 NR_OPEN = 1 << 20  # no descriptor is higher, unless fs.nr_open was raised (linux/fs.h)
 MAX_ID = 2**32 - 2  # of users and groups: the one above means "unchanged" to setresuid(2)
 
@@ -126,6 +129,31 @@ def drop(uid: int, gid: int) -> tuple[str, ...]:
         refused.append("PR_SET_NO_NEW_PRIVS")
     refused += leave_no_core()  # a change of the uid has undone it
     _drop_capabilities()
+    return tuple(refused)
+
+
+def keep_only(*capabilities: int) -> tuple[str, ...]:
+    """Keep these, CAP_..., as far as they are there, and no other capability, nor any way to get one; leave no core.
+
+    The user stays. Return what the kernel refuses of that.
+    """
+    refused = leave_no_core()
+    number = 0
+    with contextlib.suppress(OSError):  # EINVAL: there are no more; EPERM: who may not drop them has none to get
+        while True:
+            if number not in capabilities:
+                _prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number))
+            number += 1
+    try:
+        _prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
+    except OSError:
+        refused.append("PR_SET_NO_NEW_PRIVS")
+    header, held = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(_SETS.size)
+    wanted = sum(1 << each for each in capabilities)
+    if _libc.capget(header, held) == 0:
+        wanted &= _SETS.unpack(held.raw)[1]
+    if _libc.capset(header, _SETS.pack(wanted, wanted, 0, 0, 0, 0)) != 0:
+        refused.append("capset")
     return tuple(refused)
 
 

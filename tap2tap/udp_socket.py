@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
@@ -27,8 +28,10 @@ IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = force_options()
 IFNAMSIZ = 16  # linux/if.h
+SIOCGIFINDEX = 0x8933  # linux/sockios.h
 IFA_F_DADFAILED = 0x08  # linux/if_addr.h
 
+_IFREQ_INDEX = struct.Struct("@16si20x")
 _IN_PKTINFO = struct.Struct("@i4s4x")  # interface, local address, destination in the header
 _IN6_PKTINFO = struct.Struct("@16si")  # local address, interface
 PKTINFO = {  # of a family: level and type of the control message, offset and length of the local address in it
@@ -95,13 +98,16 @@ def parse_bind(bind: str | None, device: str | None) -> tuple[endpoint.Address |
 
 
 def device_index(name: str) -> int:
-    """The index of a network device by its name, or by that number. Raises OSError: ENODEV."""
-    try:
-        return socket.if_nametoindex(name)
-    except (OSError, ValueError):  # without an errno
-        number = whole_number(name, 2**31 - 1)
-        if number:
-            return number
+    """The index of a network device by its name, or by that number. Raises OSError: ENODEV where there is none."""
+    if len(encoded := os.fsencode(name)) < IFNAMSIZ:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:  # if_nametoindex would not tell why it fails
+            try:
+                return int(_IFREQ_INDEX.unpack(fcntl.ioctl(sock, SIOCGIFINDEX, _IFREQ_INDEX.pack(encoded, 0)))[1])
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+    if number := whole_number(name, 2**31 - 1):
+        return number
     raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
@@ -209,10 +215,12 @@ def _restrict(sock: socket.socket, mark: int | None, device: str | None) -> None
 
 
 def _scope(bind: str | None, zone: str) -> int:
-    """The index of the network device that is the zone. Raises NotThereError."""
+    """The index of the network device that is the zone. Raises NotThereError, OSError."""
     try:
         return device_index(zone) if zone else 0
     except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
         raise NotThereError(f"--bind {bind}: there is no network device {zone}") from error
 
 

@@ -81,6 +81,10 @@ def test_broken_brackets_are_refused(text: str) -> None:
         ("fe80::1", "needs its interface, as in --remote fe80::1%eth0$"),
         ("2001:db8::1%eth0", "only a link-local address"),
         ("::ffff:192.0.2.1%eth0", "only a link-local address"),
+        ("fe80::1%", "--remote fe80::1%: neither an address nor a name"),
+        ("fe80::1%%eth0", "neither an address nor a name"),
+        ("fd09::g", "neither an address nor a name"),
+        ("host%eth0", "neither an address nor a name"),
     ],
 )
 def test_what_no_host_has_is_no_remote(text: str, wrong: str) -> None:

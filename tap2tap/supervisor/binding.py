@@ -6,12 +6,13 @@ only where it may be needed.
 """
 
 import contextlib
+import errno
 import math
 import os
 import socket
 from collections.abc import Callable
 
-from tap2tap import clock, endpoint, log, udp_socket
+from tap2tap import clock, endpoint, log, privileges, udp_socket
 from tap2tap.config import Config
 from tap2tap.endpoint import Endpoint
 from tap2tap.errors import StartError, Tap2tapError
@@ -22,9 +23,16 @@ from tap2tap.supervisor.stand_in import open_stand_in
 from tap2tap.udp_socket import NotThereError
 
 PATIENCE = 1.0  # seconds that the companion has to end
+ANSWER = 5.0  # seconds that it has for an answer, before a warning
+CAPABILITIES = (  # for the mark and the size of the buffers, the device, a low port
+    privileges.CAP_NET_ADMIN,
+    privileges.CAP_NET_RAW,
+    privileges.CAP_NET_BIND_SERVICE,
+)
 _MOST = 4096  # bytes of an answer
 _TRY = b"T"  # to the companion
 _BOUND = b"B"  # from it, beside a descriptor
+_NO_ROOM = "no room for the socket that is bound, trying again: raise the limit of open files"
 
 
 class Binding(Part):
@@ -43,7 +51,7 @@ class Binding(Part):
         self._sock: socket.socket | None = None
         self.bound = False
         self._told = ""
-        self._asked = False
+        self._asked: float | None = None  # since when
         self._channel: socket.socket | None = None
         self._process: Process | None = None
 
@@ -61,10 +69,12 @@ class Binding(Part):
             udp_socket.tune(self._sock, fragment=self._config.key is None)
         if self._device or not self.bound:
             try:
-                self._channel, self._process = process.companion("binding", self._serve, kind="the binding process")
+                self._channel, self._process = process.companion(
+                    "binding", self._serve, kind="the binding process", capabilities=CAPABILITIES
+                )
             except OSError as error:
                 self._sock.close()
-                raise StartError(f"cannot start the process that binds the socket: {error.strerror}") from error
+                raise process.no_room("process that binds the socket", error) from error
             self.due = next_second(clock.now())
         return self._sock
 
@@ -88,12 +98,15 @@ class Binding(Part):
 
         Raises StartError when the companion is gone and needed.
         """
-        self.due = next_second(clock.now())
+        now = clock.now()
+        self.due = next_second(now)
         if not self._channel:
             if not self._process or self._process.poll() is not None:
                 self.due = math.inf
             return
-        if self._asked:
+        if self._asked is not None:
+            if now >= self._asked + ANSWER:
+                self._say("the process that binds the socket does not answer; waiting for it")
             return
         if self.bound and self._follows():
             self._say("")
@@ -103,15 +116,16 @@ class Binding(Part):
         except OSError:
             self._lose()
         else:
-            self._asked = True
+            self._asked = now
 
     def _follows(self) -> bool:
         """Whether the device that the socket is bound to is the one that has the name now."""
         assert self._sock is not None
-        with contextlib.suppress(OSError):
+        try:
             now = udp_socket.bound_device(self._sock)
-            return udp_socket.device_index(now) == udp_socket.device_index(self._device)
-        return False
+            return now == self._device or udp_socket.device_index(now) == udp_socket.device_index(self._device)
+        except OSError as error:
+            return error.errno != errno.ENODEV  # else it is not known now
 
     def _take(self) -> None:
         """Take the companion's answer. Raises StartError when it is gone and needed."""
@@ -119,11 +133,11 @@ class Binding(Part):
         words, fds = b"", list[int]()
         with contextlib.suppress(ConnectionError):  # it is gone, and has not read what it was asked
             words, fds, _, _ = socket.recv_fds(self._channel, _MOST, 1)
-        self._asked = False
+        self._asked = None
         if fds:
             self._become(fds[0])
         elif words == _BOUND:
-            self._say("no room for the socket that is bound, trying again: raise the limit of open files")
+            self._say(_NO_ROOM)
         elif words:
             self._say(words.decode(errors="replace"))
         else:
@@ -134,7 +148,11 @@ class Binding(Part):
         assert self._sock is not None
         with socket.socket(fileno=fd) as sock:
             self.prepare(sock)
-            os.dup2(sock.fileno(), self._sock.fileno(), inheritable=False)
+            try:
+                os.dup2(sock.fileno(), self._sock.fileno(), inheritable=False)
+            except OSError:  # the limit is lower than the descriptor now
+                self._say(_NO_ROOM)
+                return
         self.bound = True
         self._told = ""
         log.info("the socket is bound now", local=self.local, **({"device": self._device} if self._device else {}))

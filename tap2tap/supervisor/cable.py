@@ -23,7 +23,13 @@ from tap2tap.workers.worker import Cable, data_plane
 
 @contextlib.contextmanager
 def make_cable(
-    config: Config, memory: Memory, candidates: Candidates, binding: Binding, key_digest: bytes, stop: Signals
+    config: Config,
+    memory: Memory,
+    candidates: Candidates,
+    keeper: Keeper,
+    binding: Binding,
+    key_digest: bytes,
+    stop: Signals,
 ) -> Iterator[Cable]:
     """Make the tap and the socket, set the tap up, and see to their end; enter them into `memory`.
 
@@ -32,9 +38,10 @@ def make_cable(
     with contextlib.ExitStack() as stack:
         tap = tap_users.open_tap(config.interface, carrier=config.key is None)
         stack.callback(os.close, tap.fd)
-        # Before the socket is there, which it is not to have.
-        keeper = stack.enter_context(contextlib.closing(Keeper(tap))) if device.is_persistent(tap.fd) else None
-        sock = stack.enter_context(binding.open())
+        with memory.withheld():  # from the two processes that keep privileges
+            if device.is_persistent(tap.fd):
+                keeper.start(tap)  # before the socket is there, which it is not to have
+            sock = stack.enter_context(binding.open())
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
         remotes = [each for each in candidates.known if udp_socket.reaches(sock, each)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tap2tap import clock, log
 from tap2tap.counters import SHOWN, Count, Counts, Role
 from tap2tap.errors import CANNOT_START, TAP_GONE, StartError, TapGoneError
-from tap2tap.supervisor import signals
+from tap2tap.supervisor import process, signals
 from tap2tap.supervisor.process import Process
 from tap2tap.supervisor.restart import Heartbeat, Restarts
 
@@ -35,9 +35,7 @@ class Child:
         try:
             self._start()
         except OSError as error:
-            raise StartError(
-                f"cannot start the {self._name}: {error.strerror}: raise the limits of processes and open files"
-            ) from error
+            raise process.no_room(self._name, error) from error
 
     def _start(self) -> None:
         """Begin a life. Raises OSError when the machine has no room for it."""
@@ -89,7 +87,7 @@ class Child:
         self._life = None
         self._counts[Count.PID] = 0
         if code == TAP_GONE:
-            raise TapGoneError("the tap device was deleted: the tunnel has ended")
+            raise TapGoneError
         if code == CANNOT_START and self._lives == 1:  # a tunnel that has run may well run again
             raise StartError(f"the {self._name} cannot start: see its message above")
         self._counts[Count.RESTARTS] += 1

@@ -57,7 +57,7 @@ class Hooks(Part):
                 kind="the process that runs hooks",
             )
         except OSError as error:
-            raise StartError(f"cannot start the process that runs hooks: {error.strerror}") from error
+            raise process.no_room("process that runs hooks", error) from error
 
     def introduce(self, interface: str) -> None:
         """Tell the process which interface it will be, before anything comes from the network."""

@@ -14,6 +14,7 @@ from tap2tap.supervisor.link_process import make_link_process
 from tap2tap.supervisor.process import Identity
 from tap2tap.supervisor.publisher import published
 from tap2tap.supervisor.signals import Interrupted, Signals
+from tap2tap.supervisor.tap_keeper import Keeper
 from tap2tap.supervisor.tunnel import Tunnel
 
 
@@ -38,11 +39,12 @@ def run(config: Config) -> int:
         if link:
             link.start(stop)  # it reads the key file before there is anything to see of the tunnel
         candidates.await_first(stop)
+        keeper = stack.enter_context(contextlib.closing(Keeper()))
         binding = stack.enter_context(contextlib.closing(Binding(config)))
         digest = link.key_digest if link else b""
-        cable = stack.enter_context(make_cable(config, shared, candidates, binding, digest, stop))
+        cable = stack.enter_context(make_cable(config, shared, candidates, keeper, binding, digest, stop))
         publisher = stack.enter_context(published(shared, become[0]))
-        return Tunnel(config, cable, link, hooks, candidates, binding, publisher, stop).carry(become)
+        return Tunnel(config, cable, link, hooks, candidates, keeper, binding, publisher, stop).carry(become)
     return OK
 
 

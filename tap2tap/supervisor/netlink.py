@@ -17,7 +17,7 @@ NETLINK_ROUTE = 0
 RTMGRP_LINK = 1
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWLINK, RTM_GETLINK = 2, 3, 16, 18
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
 IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE = 40, 41
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
@@ -94,6 +94,17 @@ def ports(master: int) -> list[Link]:
     """The links that have this master. Raises OSError."""
     found = _ask(NLM_F_REQUEST | NLM_F_DUMP, 0, _attribute(IFLA_MASTER, struct.pack("=I", master)))
     return [each for each in found if each.master == master]  # the kernel may have left out none
+
+
+def set_link(index: int, kind: int, value: bytes) -> None:
+    """Set an attribute of a link, IFLA_... Raises OSError."""
+    body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + _attribute(kind, value)
+    with _socket() as sock:
+        length = _HEADER.size + len(body)
+        sock.sendto(_HEADER.pack(length, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body, (0, 0))
+        for answer, content in messages(sock.recv(_BUFFER)):
+            if answer == NLMSG_ERROR and (number := -_ERROR.unpack_from(content.ljust(_ERROR.size, b"\0"))[0]):
+                raise OSError(number, os.strerror(number))
 
 
 def route(to: Endpoint, port: int, source: Address | None, mark: int, interface: int, uid: int) -> Route:

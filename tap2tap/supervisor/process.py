@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from tap2tap import log, privileges
-from tap2tap.errors import FAILURE, OK
+from tap2tap.errors import FAILURE, OK, StartError
 from tap2tap.supervisor import signals
 
 ADOPTION = 10.0  # seconds that it may take
@@ -112,6 +112,11 @@ def start(
     return Process(pid, ours)
 
 
+def no_room(kind: str, error: OSError) -> StartError:
+    """What is said when the machine has no room for a process of a kind."""
+    return StartError(f"cannot start the {kind}: {error.strerror}: raise the limits of processes and open files")
+
+
 def start_for(adopter: int, role: str, life: Callable[[], int], keep: Collection[int], *, kind: str) -> int:
     """Start a child for `adopter`, the parent of this process, which adopts it (privileges.adopt); return its pid.
 
@@ -145,15 +150,22 @@ def _start_for(adopter: int, role: str, life: Callable[[], int], keep: Collectio
 
 
 def companion(
-    role: str, serve: Callable[[socket.socket], int], keep: Collection[int] = (), *, kind: str
+    role: str,
+    serve: Callable[[socket.socket], int],
+    keep: Collection[int] = (),
+    *,
+    kind: str,
+    capabilities: Collection[int] | None = None,
 ) -> tuple[socket.socket, Process]:
     """Start a child that serves requests over a channel until it is closed; return it, the caller's to close.
 
-    It has the descriptors `keep`, too. The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
+    It has the descriptors `keep`, too, and of its parent's privileges `capabilities` alone; None: all. The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def life() -> int:
+        if capabilities is not None and (refused := privileges.keep_only(*capabilities)):
+            log.warning("the kernel refuses some protection", refused=",".join(refused))
         with suppress(ConnectionError):  # the other end was closed with something unread in it
             return serve(theirs)
         return OK

@@ -36,7 +36,7 @@ class SetUp(NamedTuple):
     offloads: tuple[str, ...]
 
 
-def set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper | None, stop: Signals) -> SetUp:
+def set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper, stop: Signals) -> SetUp:
     """Set what there is to set of the tap, to `mtu` if it may be set at all, and bring it up.
 
     `key_digest` is the link's. The keeper of an existing tap learns how it was before anything is changed. Raises
@@ -49,21 +49,21 @@ def set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper
         except OSError as error:
             raise StartError(f"cannot set up {tap.name}: {error.strerror}") from error
 
-    keep = [tap.fd, *([keeper.fd] if keeper else [])]
+    keep = [tap.fd, *([keeper.fd] if keeper.started else [])]
     found, offloads = json.loads(run_in_child("set-up", "setting up the interface", work, stop, keep))
     return SetUp(found, tuple(offloads))
 
 
-def _set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper | None) -> SetUp:
+def _set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper) -> SetUp:
     """Be the process. Raises NoPermissionError, StartError, OSError."""
     link = netlink.link(name=tap.name)
     if link is None:
         raise StartError(f"interface {tap.name} went away while it was set up")
     before = settings(link)
-    after = Settings(before.mac, mtu, MAX_SEGMENTS, super_frame_size(config, mtu), up=True)
-    if mac := config.mac if keeper else mac_of(tap.name, config, key_digest):
+    after = Settings(before.mac, mtu, MAX_SEGMENTS, super_frame_size(config, mtu))
+    if mac := config.mac if keeper.started else mac_of(tap.name, config, key_digest):
         after = after._replace(mac=mac)
-    if keeper:
+    if keeper.started:
         keeper.remember(Memo(link.number, _offloads(tap.name), before, after))
     offloads = device.offer_offloads(tap.fd) if config.offload else device.no_offloads(tap.fd)
     return SetUp(apply(link, config, before, after), offloads)
@@ -99,7 +99,7 @@ def apply(link: Link, config: Config, before: Settings, after: Settings) -> int:
                 refused(gso_max_segs=after.gso_max_segs, gso_max_size=after.gso_max_size)
             except StartError as error:  # before Linux 4.16; the outbound worker copes with any size
                 log.debug("super-frames of any size", reason=error)
-        if not before.up and refused(state="up"):
+        if not link.up and refused(state="up"):
             missing.append("up")
     if missing:
         raise NoPermissionError(

@@ -21,6 +21,7 @@ from tap2tap.supervisor.process import Identity
 from tap2tap.supervisor.publisher import Publisher
 from tap2tap.supervisor.routes import Routes
 from tap2tap.supervisor.signals import Interrupted, Signals
+from tap2tap.supervisor.tap_keeper import Keeper
 from tap2tap.supervisor.tap_users import Queues
 from tap2tap.supervisor.wake_ups import Sleep
 from tap2tap.supervisor.workers import make_workers
@@ -38,12 +39,13 @@ class Tunnel:
         link: LinkProcess | None,
         hooks: Hooks,
         candidates: Candidates,
+        keeper: Keeper,
         binding: Binding,
         publisher: Publisher,
         stop: Signals,
     ) -> None:
         self._cable, self._link, self._hooks, self._binding = cable, link, hooks, binding
-        self._publisher, self._stop = publisher, stop
+        self._keeper, self._publisher, self._stop = keeper, publisher, stop
         self._calling = Calling(cable, candidates, link)
         self._workers = make_workers(cable, config, link)
 
@@ -93,6 +95,7 @@ class Tunnel:
         return [
             self._hooks,
             self._publisher,
+            self._keeper,
             self._binding,
             link or PlainPath(cable),
             calling,

@@ -18,7 +18,7 @@ from tests.support.command import mistake, tap2tap
 from tests.support.secured import make_keys
 from tests.support.taps import ORDINARY, UID, attached, make, state
 from tests.support.traffic import bulk
-from tests.support.tunnel import COMMAND, LEFT, RIGHT, Tunnel, address, wait_gone, wait_ping
+from tests.support.tunnel import COMMAND, LEFT, LEFT6, RIGHT, Tunnel, address, wait_gone, wait_ping
 
 ALL = device.TUN_F_CSUM | device.TUN_F_TSO4 | device.TUN_F_TSO6
 OTHER = "02:00:00:00:00:17"
@@ -132,7 +132,7 @@ def test_an_existing_tap_is_left_as_it_was_found(lab: Lab, tmp_path: Path, made:
             wait_gone(descendants)
         else:
             assert tunnel.stop() == 0
-    assert state(lab.left) == before
+    assert state(lab.left) == before._replace(up=True)
     assert not tunnel.said("as it was found")
 
 
@@ -140,8 +140,12 @@ def test_what_its_administrator_has_changed_meanwhile_stays(lab: Lab) -> None:
     make(lab.left)
     before = state(lab.left)
     with Tunnel(lab.left):
-        lab.left.link("tap0", mtu=1000, ifname="lan7")
-    assert state(lab.left, "lan7") == before._replace(mtu=1000)
+        lab.left.link("tap0", mtu=1300, ifname="lan7")
+        lab.left.address("lan7", f"{LEFT6}/64")
+        lab.left.run(["ip", "route", "add", "192.0.2.0/24", "dev", "lan7"])
+    assert state(lab.left, "lan7") == before._replace(mtu=1300, up=True)
+    assert LEFT6 in lab.left.run(["ip", "-6", "addr", "show", "dev", "lan7"]).stdout
+    assert "192.0.2.0/24" in lab.left.run(["ip", "route", "show", "dev", "lan7"]).stdout
 
 
 @pytest.mark.parametrize("end", ["deleted", "moved"])
