@@ -12,6 +12,7 @@ from tap2tap.protocols.secure.wire import OVERHEAD
 PORT = 1234
 MTU = 1500  # with --key: that of the LANs which a cable joins, whatever the path
 PLAIN_MTU = {4: 1458, 6: 1438}  # without, by the version of IP: a path of 1500 less 14 (Ethernet), 20 or 40, 8 (UDP)
+REMOTES = 16  # each name among them has a process that looks it up
 NOBODY = 65534
 MAX_MARK = 2**32 - 1
 KEEPALIVE = 25  # seconds: below the shortest UDP timeout that home routers are known to have, 30
@@ -28,7 +29,7 @@ class Config:
     mark: int | None = None  # SO_MARK of the socket
     device: str | None = None  # that the socket is bound to
     mtu: int | None = None  # None: MTU or PLAIN_MTU
-    mac: str | None = None  # of the tap, as `parse_mac` gives it; None: one of its own that stays
+    mac: str | None = None  # of the tap, as hardware_address.parse_mac gives it; None: one of its own that stays
     key: str | None = None  # path of the key file; None: the plain protocol
     up: str | None = None
     down: str | None = None
@@ -74,6 +75,8 @@ class Config:
         """Raise UsageError, with the option's name and what it takes, for a value that cannot be right."""
         if self.interface is not None:
             device.check_name(self.interface)
+        if len(self.remotes) > REMOTES:
+            raise UsageError(f"--remote is given {len(self.remotes)} times: at most {REMOTES}")
         for host, port in self.remotes:
             endpoint.literal(host, port)  # may be one that no host has
         if not 1 <= self.port <= 65535:
@@ -82,6 +85,7 @@ class Config:
         for name in (self.device, zone or None):
             if name is not None:
                 device.check_name(name)
+        self.check_outside(self.interface)
         most = device.MAX_MTU - self.overhead
         if self.mtu is not None and not device.MIN_MTU <= self.mtu <= most:
             raise UsageError(f"--mtu {self.mtu}: the mtu is a number from {device.MIN_MTU} to {most}")
@@ -99,6 +103,14 @@ class Config:
             if missing:
                 allowed = ",".join(map(str, sorted(cpus.allowed())))
                 raise UsageError(f"--cpus: CPU {missing[0]} is not among those that this process may use ({allowed})")
+
+    def check_outside(self, interface: str | None) -> None:
+        """Raise UsageError when the socket is to be bound to the tunnel's own interface."""
+        _, zone = udp_socket.parse_bind(self.bind, self.device)
+        if interface is None or interface not in (self.device, zone):
+            return
+        what = f"--device {self.device} is" if interface == self.device else f"--bind {self.bind} is on"
+        raise UsageError(f"{what} this tunnel's own interface: name the one that leads outside")
 
 
 def parse_cpus(text: str) -> tuple[int, int]:
@@ -118,14 +130,3 @@ def parse_mark(text: str) -> int:
     if found is None:
         raise UsageError(f"--mark {text}: a number from 0 to {MAX_MARK}, as in --mark 51820 or --mark 0xca6c")
     return found
-
-
-def parse_mac(text: str) -> str:
-    """Read the hardware address of a device, and return it with colons. Raises UsageError."""
-    digits = text.replace("-", ":").lower().split(":")
-    octets = [int(each, 16) for each in digits if re.fullmatch("[0-9a-f]{2}", each)]
-    if len(octets) != len(digits) or len(octets) != device.MAC_LENGTH:
-        raise UsageError(f"--mac {text}: six pairs of hexadecimal digits, as in --mac 02:00:00:00:00:01")
-    if octets[0] & device.MULTICAST or not any(octets):
-        raise UsageError(f"--mac {text}: no device may have this address: let the first pair be 02")
-    return ":".join(digits)

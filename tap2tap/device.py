@@ -9,7 +9,6 @@ import fcntl
 import os
 import socket
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
 from tap2tap.abi import READ, WRITE, ioctl_number
@@ -55,8 +54,6 @@ NAME_MAX = 15  # IFNAMSIZ - 1
 ETHERNET_HEADER = 14
 VLAN_TAGS = 8  # two tags, as QinQ
 GSO_LEGACY_MAX_SIZE = 65536  # linux/netdevice.h
-MAC_LENGTH = 6  # ETH_ALEN
-MULTICAST = 0x01  # of the first byte of a hardware address: of a group, and so no device's own
 MIN_MTU = 68  # ETH_MIN_MTU
 MAX_MTU = 65507 - ETHERNET_HEADER - VLAN_TAGS  # what fits a UDP datagram over IPv4
 
@@ -64,8 +61,6 @@ SIOCGIFHWADDR = 0x8927  # linux/sockios.h; a tap's descriptor knows it too
 
 _IFREQ = struct.Struct("16sH22x")
 _IFREQ_HWADDR = struct.Struct("16sH6s16x")
-_OURS = b"\xfe"
-_MACHINE_ID = Path("/etc/machine-id")
 
 
 class Tap(NamedTuple):
@@ -198,25 +193,6 @@ def name_and_mac(fd: int) -> tuple[str, bytes]:
     name = _IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size)))[0]
     mac = _IFREQ_HWADDR.unpack(fcntl.ioctl(fd, SIOCGIFHWADDR, bytes(_IFREQ_HWADDR.size)))[2]
     return name.split(b"\0", 1)[0].decode(errors="replace"), mac
-
-
-def machine_id() -> bytes:
-    """What tells this machine from others, machine-id(5), never to be shown as it is; empty where there is none."""
-    try:
-        return bytes.fromhex(_MACHINE_ID.read_text().strip())[:32]  # as much as a key of BLAKE2s has
-    except (OSError, ValueError):  # "uninitialized", in the image of a machine
-        return b""
-
-
-def derive_mac(secret: bytes, *facts: str) -> str:
-    """The hardware address, locally administered, of a tap that `facts` tell from others of `secret` (machine_id).
-
-    It begins with fe: a bridge takes the lowest address of its ports for its own, and is to keep that which it has.
-    """
-    import hashlib  # loads OpenSSL, which not every process needs that imports this file
-
-    digest = hashlib.blake2s("\0".join(facts).encode(), key=secret, digest_size=MAC_LENGTH - 1, person=b"tap MAC")
-    return (_OURS + digest.digest()).hex(":")
 
 
 def super_frame_size(mtu: int, segments: int, most: int) -> int:

@@ -185,6 +185,8 @@ def literal(host: str, port: int) -> tuple[Endpoint, str] | None:
     try:
         address: Address = ipaddress.ip_address(host)
     except ValueError:
+        if set(host) & {":", "%"}:
+            raise UsageError(f"--remote {host}: neither an address nor a name") from None
         return None
     zone = (address.scope_id if isinstance(address, ipaddress.IPv6Address) else None) or ""
     address = _unmapped(address.packed) if address.version == 6 else address

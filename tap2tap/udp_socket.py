@@ -80,13 +80,18 @@ def parse_bind(bind: str | None, device: str | None) -> tuple[endpoint.Address |
     """
     if bind is None:
         return None, ""
-    text, percent, zone = bind.strip("[]").partition("%")
+    bracketed = bind.startswith("[") and bind.endswith("]")
+    text, percent, zone = (bind[1:-1] if bracketed else bind).partition("%")
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise UsageError(f"--bind {bind}: not an IPv4 or IPv6 address of this host") from None
     if address.is_multicast or str(address) == "255.255.255.255":
         raise UsageError(f"--bind {bind}: no host has a multicast or broadcast address")
+    if address.version == 6 and address.ipv4_mapped:
+        raise UsageError(f"--bind {bind}: an IPv4 address is written as such: --bind {address.ipv4_mapped}")
+    if percent and (not zone or "%" in zone):
+        raise UsageError(f"--bind {bind}: behind % is the name of one network device, as in --bind {text}%eth0")
     if address.version == 4 or not address.is_link_local:
         if percent:
             raise UsageError(f"--bind {bind}: only a link-local address has a zone: leave %{zone} out")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap2tap import config
-from tap2tap.config import Config, parse_cpus, parse_mac, parse_mark
+from tap2tap.config import Config, parse_cpus, parse_mark
 from tap2tap.errors import UsageError
 
 REMOTE = ("peer.example", 1234)
@@ -89,7 +89,10 @@ def test_the_edges_of_what_is_allowed_are_allowed(good: Config) -> None:
         (Config(bind="fe80::1"), "needs its network device, as in --bind fe80::1%eth0"),
         (Config(bind="fe80::1%eth0", device="eth1"), "--bind fe80::1%eth0 and --device eth1 name two network devices"),
         (Config(bind="ff02::1"), "--bind ff02::1: no host has a multicast or broadcast address"),
-        (Config(interface="tap0", device="tap0"), "--device tap0 is this tunnel's own interface: name the one that leads"),
+        (
+            Config(interface="tap0", device="tap0"),
+            "--device tap0 is this tunnel's own interface: name the one that leads",
+        ),
         (Config(interface="tap0", bind="fe80::1%tap0"), "--bind fe80::1%tap0 is on this tunnel's own interface: name"),
         (Config(remotes=(REMOTE,) * 17), "--remote is given 17 times: at most 16"),
         (Config(interface=""), "no interface name"),
@@ -147,21 +150,3 @@ def test_a_mark_is_read_as_decimal_or_hexadecimal(mark: int) -> None:
 def test_other_words_for_a_mark_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="from 0 to 4294967295, as in --mark 51820 or --mark 0xca6c"):
         parse_mark(text)
-
-
-@given(st.binary(min_size=6, max_size=6))
-def test_a_hardware_address_is_read_if_a_device_may_have_it(packed: bytes) -> None:
-    text = packed.hex(":")
-    if packed[0] & 1 or not any(packed):
-        with pytest.raises(UsageError, match=r"--mac .* let the first pair be 02"):
-            parse_mac(text)
-    else:
-        assert parse_mac(text) == parse_mac(text.upper().replace(":", "-")) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "02", "02:00:00:00:00", "02:00:00:00:00:00:01", "2:0:0:0:0:1", "02:00:00:00:00:0g", "020000000001"]
-)
-def test_other_words_for_a_hardware_address_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="as in --mac 02:00:00:00:00:01"):
-        parse_mac(text)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 
 import tap2tap
-from tap2tap import config, endpoint, log, privileges
+from tap2tap import config, endpoint, hardware_address, log, privileges
 from tap2tap.commands.arguments import Parser, number
 
 DESCRIPTION = (
@@ -161,7 +161,7 @@ def read_config(options: argparse.Namespace) -> config.Config:
         mark=config.parse_mark(options.mark) if options.mark is not None else None,
         device=options.device,
         mtu=options.mtu,
-        mac=config.parse_mac(options.mac) if options.mac is not None else None,
+        mac=hardware_address.parse_mac(options.mac) if options.mac is not None else None,
         key=options.key,
         up=options.up,
         down=options.down,

@@ -38,6 +38,7 @@ def make_cable(
     with contextlib.ExitStack() as stack:
         tap = tap_users.open_tap(config.interface, carrier=config.key is None)
         stack.callback(os.close, tap.fd)
+        config.check_outside(tap.name)  # which the kernel may have chosen
         with memory.withheld():  # from the two processes that keep privileges
             if device.is_persistent(tap.fd):
                 keeper.start(tap)  # before the socket is there, which it is not to have

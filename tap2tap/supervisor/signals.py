@@ -63,7 +63,7 @@ class Signals:
             if self.stop():
                 raise Interrupted
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _: FrameType | None) -> None:
         """Be the handler."""
         if number in STOP_SIGNALS:
             self._stop = self._stop or signal.Signals(number)

@@ -9,7 +9,7 @@ import os
 from contextlib import closing
 from typing import NamedTuple
 
-from tap2tap import device, endpoint, log
+from tap2tap import device, endpoint, hardware_address, log
 from tap2tap.config import Config
 from tap2tap.device import Tap
 from tap2tap.errors import NoPermissionError, StartError
@@ -144,7 +144,7 @@ def mac_of(interface: str, config: Config, key_digest: bytes) -> str | None:
     if config.mac:
         return config.mac
     if key_digest:
-        return device.derive_mac(key_digest, interface)
+        return hardware_address.derive_mac(key_digest, interface)
     role = "{}:{}".format(*config.remotes[0]) if config.remotes else "server"
-    machine = device.machine_id()
-    return device.derive_mac(machine, role, str(config.port), interface) if machine else None
+    machine = hardware_address.machine_id()
+    return hardware_address.derive_mac(machine, role, str(config.port), interface) if machine else None

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tap2tap import device
+from tap2tap import hardware_address
 from tap2tap.config import Config
 from tap2tap.demo.lab import Host, Lab
 from tap2tap.supervisor.tap_setup import mac_of
@@ -17,8 +15,6 @@ from tests.support.tunnel import Tunnel
 
 NO_MACHINE_ID = private("{ [ ! -e /etc/machine-id ] || mount --bind /dev/null /etc/machine-id; }")
 ADDRESS = "02:00:00:00:00:17"
-
-facts = st.lists(st.text(max_size=10).filter(lambda text: "\0" not in text), min_size=1, max_size=4)
 
 
 def mac(host: Host, *options: str, **popen: object) -> str:
@@ -33,21 +29,9 @@ def address(host: Host, interface: str = "tap0") -> str:
     return words[words.index("link/ether") + 1]
 
 
-@given(st.binary(min_size=1, max_size=32), facts, facts)
-def test_a_derived_address_is_one_that_a_device_may_have_and_no_other_has(
-    secret: bytes, one: list[str], other: list[str]
-) -> None:
-    derived = device.derive_mac(secret, *one)
-    packed = bytes.fromhex(derived.replace(":", ""))
-    assert len(packed) == 6
-    assert packed[0] == 0xFE  # locally administered, of one device, and higher than a bridge's
-    assert (derived == device.derive_mac(secret, *other)) == (one == other)
-    assert derived != device.derive_mac(secret[:-1] + bytes([secret[-1] ^ 1]), *one)
-
-
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "key"])
 def test_it_is_the_same_after_a_restart_and_another_at_the_far_end(lab: Lab, tmp_path: Path, *, keyed: bool) -> None:
-    if not keyed and not device.machine_id():
+    if not keyed and not hardware_address.machine_id():
         lacking("no /etc/machine-id")
     home, vps = (["--key", key] if keyed else [] for key in make_keys(tmp_path))
     client = [*home, "--remote", lab.right.ipv4]
@@ -59,7 +43,7 @@ def test_it_is_the_same_after_a_restart_and_another_at_the_far_end(lab: Lab, tmp
 def test_whatever_differs_between_two_ends_on_clones_of_one_machine_tells_them_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(device, "machine_id", lambda: b"m" * 16)
+    monkeypatch.setattr(hardware_address, "machine_id", lambda: b"m" * 16)
     tunnels = [
         mac_of(interface, config, identity)
         for interface in ("tap0", "tap1")
@@ -78,7 +62,7 @@ def test_whatever_differs_between_two_ends_on_clones_of_one_machine_tells_them_a
 
 def test_a_key_keeps_its_address_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     one = mac_of("tap0", Config(key="a"), b"1" * 16)
-    monkeypatch.setattr(device, "machine_id", lambda: b"")
+    monkeypatch.setattr(hardware_address, "machine_id", lambda: b"")
     assert mac_of("tap0", Config(key="elsewhere", port=7, remotes=(("192.0.2.1", 1),)), b"1" * 16) == one
     assert mac_of("tap0", Config(), b"") is None
 
@@ -91,7 +75,7 @@ def test_without_a_machine_id_the_kernel_gives_one(lab: Lab) -> None:
 def test_a_machine_id_of_any_form_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     file = tmp_path / "machine-id"
     file.write_text(text)
-    monkeypatch.setattr(device, "_MACHINE_ID", file)
+    monkeypatch.setattr(hardware_address, "_MACHINE_ID", file)
     assert (mac_of("tap0", Config(), b"") is None) == (not text.startswith("ab"))
 
 
