@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -32,6 +33,7 @@ def supervisor(argv: Sequence[str] | None = None) -> int:
 
 
 def _tunnel(prog: str, argv: Sequence[str]) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor, which takes a while to load, catches it
     from tap2tap.commands.tunnel import run_tunnel
 
     return run_tunnel(prog, argv)

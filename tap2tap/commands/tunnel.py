@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 from collections.abc import Sequence
 
 import tap2tap
@@ -186,7 +185,6 @@ def run_tunnel(prog: str, argv: Sequence[str]) -> int:
     settings = read_config(options)
     if os.geteuid() == 0 and 0 in (settings.uid, settings.gid):
         log.warning("with --uid 0 or --gid 0 whoever takes a worker over has what root has: name another user")
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor, which takes a while to load, catches it
     from tap2tap.supervisor.main import run
 
     return run(settings)

@@ -6,6 +6,7 @@ import os
 from tap2tap import log, memory, privileges
 from tap2tap.config import NOBODY, Config
 from tap2tap.errors import OK, NoPermissionError
+from tap2tap.supervisor import signals
 from tap2tap.supervisor.binding import Binding
 from tap2tap.supervisor.cable import make_cable
 from tap2tap.supervisor.candidates import make_candidates
@@ -29,6 +30,7 @@ def run(config: Config) -> int:
     stop = Signals()
     become = identity(config)
     with contextlib.ExitStack() as stack:
+        stack.callback(signals.ignore)  # the interpreter takes a while to end, with the default dispositions else
         stack.enter_context(contextlib.suppress(Interrupted))  # a stop signal came before it was up
         hooks = stack.enter_context(contextlib.closing(Hooks(config.programs)))
         hooks.start()

@@ -159,7 +159,8 @@ def companion(
 ) -> tuple[socket.socket, Process]:
     """Start a child that serves requests over a channel until it is closed; return it, the caller's to close.
 
-    It has the descriptors `keep`, too, and of its parent's privileges `capabilities` alone; None: all. The channel keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
+    It has the descriptors `keep`, too, and of its parent's privileges `capabilities` alone; None: all. The channel
+    keeps messages apart (SOCK_SEQPACKET). Raises OSError like `start`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 

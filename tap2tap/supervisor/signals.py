@@ -72,9 +72,9 @@ class Signals:
 
 
 def ignore() -> None:
-    """Have a forked child ignore the stop signals and SIGHUP, and write no byte into its parent's wakeup descriptor.
+    """Ignore the stop signals and SIGHUP from now on, as a forked child or in the end; wake no loop by them.
 
-    They are let in again then: whoever forked it has held them back.
+    They are let in again then: whoever forked the child has held them back.
     """
     signal.set_wakeup_fd(-1)
     for number in CAUGHT:

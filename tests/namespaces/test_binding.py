@@ -12,7 +12,10 @@ import psutil
 import pytest
 
 from tap2tap.demo.lab import Host, Lab, wait_for
+from tap2tap.privileges import CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW
 from tests.processes.test_ends import script
+from tests.processes.test_privileges import limited_to, shares_memory
+from tests.support.command import mistake, tap2tap
 from tests.support.secured import make_keys, plugged_in
 from tests.support.traffic import bulk
 from tests.support.tunnel import LEFT, RIGHT, Tunnel, address, wait_ping
@@ -49,6 +52,14 @@ def wait_lines(tunnel: Tunnel, words: str, times: int) -> None:
     """Wait until it has said so, this often."""
     wait_for(lambda: lines(tunnel, words) >= times, what=f"{words!r}: {tunnel.log}")
     assert lines(tunnel, words) == times
+
+
+def unprivileged(tunnel: Tunnel) -> None:
+    """The process that binds the socket can do nothing else."""
+    (companion,) = companions(tunnel)
+    assert limited_to(companion.pid, CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW)
+    assert shares_memory(tunnel.pid)
+    assert not shares_memory(companion.pid)
 
 
 def companions(tunnel: Tunnel) -> list[psutil.Process]:
@@ -111,6 +122,7 @@ def test_a_device_is_waited_for_and_followed_when_it_is_made_anew(lab: Lab, tmp_
     options = ["--device", "eth1", "--mark", str(MARK), "--port", "99"]  # which nobody may who is not root
     remote = ["--remote", f"{OTHER}.2:99"]
     with ends(lab, tmp_path, remote, options, keyed=keyed) as (client, server):
+        unprivileged(server)
         wire(lab)
         server.wait_said("the socket is bound now")
         wait_ping(lab.left, RIGHT)
@@ -190,3 +202,8 @@ def test_datagrams_go_past_a_route_into_the_tunnel(lab: Lab, tmp_path: Path, opt
             facts = tunnel.worker("outbound")
             assert facts["trains"] < facts["datagrams"]
             assert lines(tunnel, "leads into this tunnel") == 0
+
+
+def test_the_tunnels_own_interface_is_no_device_that_leads_outside(lab: Lab) -> None:
+    words = "--device tap0 is this tunnel's own interface: name the one that leads outside"
+    mistake(tap2tap("--device", "tap0", host=lab.left), 2, words)  # the name that the kernel chooses

@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tap2tap.commands import stats
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.processes.test_ends import script
 from tests.processes.test_failures import NAME, names, silent_name_server
+from tests.support.command import tap2tap
 from tests.support.link import handshakes
 from tests.support.secured import make_keys
 from tests.support.tunnel import COMMAND, LEFT, RIGHT, Tunnel, address, alive, ping, wait_gone, wait_ping
@@ -90,6 +92,31 @@ def test_a_hang_up_before_it_is_up_does_not_end_the_start(lab: Lab, tmp_path: Pa
         assert not tunnel.said("session=up")
         assert tunnel.stop() == 0
         assert (tmp_path / "ended").exists()
+
+
+IMPORTS = """
+import os, signal, sys, tap2tap.cli
+class Finder:
+    def find_spec(*_): os.kill(os.getpid(), signal.SIGHUP)
+sys.meta_path.insert(0, Finder)
+"""
+LAST = """
+import functools, os, signal, sys, tap2tap.cli
+made = {}  # with globals of its own, which do not lead back to it: so it is deleted with the modules
+exec("class Last:\\n def __del__(self): hang_up()", {"hang_up": functools.partial(os.kill, os.getpid(), 1)}, made)
+last = made.pop("Last")()
+"""
+
+
+@pytest.mark.parametrize("entry", ["main", "supervisor"])
+def test_a_hang_up_while_it_loads_does_not_end_it(entry: str) -> None:
+    done = tap2tap("--version", command=[sys.executable, "-c", f"{IMPORTS}sys.exit(tap2tap.cli.{entry}())"])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_hang_up_in_the_last_moments_of_the_interpreter_does_not_change_the_exit_code(lab: Lab) -> None:
+    with Tunnel(lab.left, command=[sys.executable, "-c", f"{LAST}sys.exit(tap2tap.cli.main())"]) as tunnel:
+        assert tunnel.stop() == 0
 
 
 def facts_of(host: Host, pid: int) -> stats.Facts | None:

@@ -30,6 +30,20 @@ def powerless(pid: int) -> bool:
     return not any(held) and facts["NoNewPrivs"] == "1" and facts["Groups"] == ""
 
 
+def limited_to(pid: int, *capabilities: int) -> bool:
+    """Whether a process has these capabilities alone, will never get another one, and leaves no core dump."""
+    facts = status(pid)
+    mask = sum(1 << each for each in capabilities)
+    held = [int(facts[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
+    core = Path(f"/proc/{pid}/limits").read_text().partition("Max core file size")[2].split()[:2]
+    return held == [0, mask, mask, mask, 0] and facts["NoNewPrivs"] == "1" and core == ["0", "0"]
+
+
+def shares_memory(pid: int) -> bool:
+    """Whether a process has the memory of the tunnel, the only one that is shared (proc_pid_maps(5))."""
+    return any(line.split()[1] == "rw-s" for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+
+
 def test_workers_are_nobody_without_groups_capabilities_or_a_way_back(lab: Lab) -> None:
     with Tunnel(lab.left, extra_groups=[4, 27]) as tunnel:
         for direction in DIRECTIONS:
