@@ -89,6 +89,8 @@ class Calling(Part):
         """Send an empty datagram, which a server answers."""
         try:
             udp_socket.send(self._cable.sock, b"", peer)
+        except BlockingIOError:  # there is much to send
+            pass
         except OSError:
             self._turns.refused()
 
