@@ -87,6 +87,7 @@ class Link:
             self._sessions,
             self._presence,
             self._exchange,
+            self._home,
             last=None if client else last,
             notes=self._notes,
             timers=self._timers,
