@@ -165,7 +165,7 @@ def test_a_link_local_address_keeps_its_interface() -> None:
 def test_an_interface_that_is_gone_or_named_oddly_is_told_by_its_index(
     monkeypatch: pytest.MonkeyPatch, name: str | None
 ) -> None:
-    def named(index: int) -> str:
+    def named(_: int) -> str:
         if name is None:
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
         return name
