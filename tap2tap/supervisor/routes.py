@@ -34,6 +34,13 @@ def route_to(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     return netlink.route(peer, here.port, source, udp_socket.mark_of(sock), interface, os.fstat(sock.fileno()).st_uid)
 
 
+def is_tap(tap: int, interface: int) -> bool:
+    """Whether this is the index of the tap of this descriptor, which may have been moved, or renamed. Raises OSError."""
+    name, mac = device.name_and_mac(tap)
+    found = netlink.link(name=name)
+    return found is not None and found.number == interface and found.address == mac
+
+
 class Routes(Part):
     """`known` tells where the peer may be; `wake` is called when there is a route again, or only another one.
 
@@ -104,13 +111,11 @@ class Routes(Part):
             return None if error.errno in NO_ROUTE else netlink.Route(0, 0)
 
     def _is_tap(self, interface: int) -> bool:
-        """Whether this is the index of our tap, which may have been moved, or renamed."""
+        """Whether this is the index of our tap, as far as the kernel tells."""
         if interface in (0, self._other):
             return False
         with suppress(OSError):
-            name, mac = device.name_and_mac(self._cable.tap)
-            tap = netlink.link(name=name)
-            if tap and tap.number == interface and tap.address == mac:
+            if is_tap(self._cable.tap, interface):
                 return True
             self._other = interface
         return False

@@ -268,3 +268,4 @@ def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_p
         wait_for(lambda: plugged_in(lab.left), what="carrier")
         wait_ping(lab.left, RIGHT)
         assert sum("leads into this tunnel: " in line for line in client.log) == 1
+        assert not client.said("frames are too long")

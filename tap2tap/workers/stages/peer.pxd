@@ -18,7 +18,7 @@ cdef class PeerFilter:
     cdef Py_ssize_t _at, _heard, _length
     cdef bint _fixed
     cdef Address _peer
-    cdef unsigned long long _paid_until
+    cdef unsigned long long _paid_until, _confirmed
 
     cpdef bint admits(self, bytes source, unsigned long long now) except -1
     cpdef bint answers(self, unsigned long long now) except -1

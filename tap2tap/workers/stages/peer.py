@@ -36,12 +36,16 @@ class PeerFilter:
         self._fixed = fixed
         self._peer = Address(slots, at, family)
         self._length = SOCKADDR_LENGTH[AddressFamily(family)]
+        self._confirmed = 0  # when something came to the address of ours that frames leave from
         self._paid_until = 0  # QUIET for each answer
 
     def admits(self, source: bytes, now: int) -> bool:
         """Whether something valid from `source` comes in at `now`; it is noted that the peer was heard then."""
-        if source != self._peer.current() and not self._moves(source, now):
-            return False
+        if source != self._peer.current():
+            if not self._moves(source, now):
+                return False
+        else:
+            self._confirmed = now
         self._words[self._heard] = now
         return True
 
@@ -66,14 +70,13 @@ class PeerFilter:
     def _moves(self, source: bytes, now: int) -> bool:
         """Whether what comes from elsewhere, or to another address of ours, comes in: the slots say so then.
 
-        But a client goes on from the address that the server knows it by: only a forger would choose another one.
+        But a client goes on from an address that the server has used lately: only a forger would choose another one.
         """
         peer = self._peer.current()
         elsewhere = peer is None or source[: self._length] != peer[: self._length]
-        lately = now - self._words[self._heard] < SILENCE
-        if elsewhere and (self._fixed or (peer is not None and lately)):
+        if elsewhere and (self._fixed or (peer is not None and now - self._words[self._heard] < SILENCE)):
             return False
-        if self._fixed and lately and peer is not None and any(peer[self._length :]):
+        if self._fixed and peer is not None and any(peer[self._length :]) and now - self._confirmed < SILENCE:
             return True
         found = from_raw(source)
         if found.port == self._here.port and found.address in (found.local, self._here.address):
@@ -81,6 +84,7 @@ class PeerFilter:
         if self._fixed and self._peer.current() is not peer:
             return False  # the supervisor has turned to another remote meanwhile
         store(self._slots, self._at, found)
+        self._confirmed = now
         return True
 
 

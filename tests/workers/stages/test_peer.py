@@ -156,7 +156,7 @@ def test_frames_leave_from_where_the_peer_sends_to(fixed: bool, calls: list[tupl
     block = slots()
     peers = client(block, ALICE) if fixed else server(block)
     peer, local = ("alice" if fixed else None), None
-    now = heard = paid_until = 0
+    now = heard = confirmed = paid_until = 0
     for what, to, pause in calls:
         now += pause
         if what == "supervisor":
@@ -173,8 +173,8 @@ def test_frames_leave_from_where_the_peer_sends_to(fixed: bool, calls: list[tupl
             if expected:
                 paid = max(paid_until, now) + QUIET
                 answers = not fixed and paid <= now + BURST * QUIET
-                if not fixed or local is None or now - heard >= SILENCE:  # else only a forger would choose another one
-                    local = to
+                if not fixed or local in (None, to) or now - confirmed >= SILENCE:
+                    local, confirmed = to, now  # else only a forger would choose another one
                 peer, heard = what, now
                 assert peers.answers(now) == answers
                 paid_until = paid if answers else paid_until
@@ -279,3 +279,14 @@ def test_the_address_has_the_form_of_the_socket() -> None:
         "0009 c0000201 0000000000000000 00000000"
     )
     assert Address(block, AT, INET6).current() == raw("::ffff:192.0.2.1", 9, INET6)
+
+
+def test_a_client_goes_on_from_where_the_server_knows_it_while_that_is_heard() -> None:
+    block = slots()
+    peers = client(block, ALICE)
+    true, forged = (raw(*WHO["alice"], local=ours) for ours in OURS[1:])
+    assert peers.admits(true, SECOND)
+    assert peers.admits(forged, SILENCE)
+    assert load(block, AT) == from_raw(true)
+    assert peers.admits(forged, SILENCE + SECOND)  # nothing has come to the other one for long: it may be gone
+    assert load(block, AT) == from_raw(forged)
