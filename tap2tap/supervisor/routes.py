@@ -35,7 +35,7 @@ def route_to(sock: socket.socket, peer: Endpoint) -> netlink.Route:
 
 
 def is_tap(tap: int, interface: int) -> bool:
-    """Whether this is the index of the tap of this descriptor, which may have been moved, or renamed. Raises OSError."""
+    """Whether this is the index of that tap, which may have been moved, or renamed. Raises OSError."""
     name, mac = device.name_and_mac(tap)
     found = netlink.link(name=name)
     return found is not None and found.number == interface and found.address == mac
