@@ -238,9 +238,26 @@ def test_an_interface_that_was_made_anew_is_found(lab: Lab, tmp_path: Path) -> N
         wait_ping(lab.left, RIGHT)
 
 
-def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_path: Path) -> None:
+def test_an_address_to_which_there_is_no_route_any_more_is_left_at_once(lab: Lab, tmp_path: Path) -> None:
+    """The keepalive of 25 seconds would tell much later."""
+    one, other = both_addresses(lab.right)
+    home, vps = make_keys(tmp_path)
+    prefix = names(tmp_path, f"{one} {NAME}\n{other} {NAME}\n")
+    with Tunnel(lab.right, "--key", vps), Tunnel(lab.left, "--key", home, "--remote", NAME, prefix=prefix) as client:
+        address(lab.left, lab.right)
+        wait_ping(lab.left, RIGHT)
+        lost, kept = (one, other) if one in client.stats()["peer"] else (other, one)
+        lab.left.run(["ip", "route", "add", "unreachable", lost])
+        client.wait_said("peer moved endpoint=", 10)
+        assert kept in client.stats()["peer"]
+        wait_ping(lab.left, RIGHT)
+        assert not client.said("no route to the peer")
+
+
+@KEY
+def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_path: Path, key: bool) -> None:
     """Each datagram would come back as a longer frame, and then as two, without end."""
-    with tunnels(lab, tmp_path, lab.right.ipv4, key=False) as client:
+    with tunnels(lab, tmp_path, lab.right.ipv4, key=key) as client:
         wait_ping(lab.left, RIGHT)
         lab.left.route("add", f"{lab.right.ipv4}/32", "tap0")
         client.wait_said(f"the route to {lab.right.ipv4} leads into this tunnel: ")
@@ -251,3 +268,4 @@ def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_p
         wait_for(lambda: plugged_in(lab.left), what="carrier")
         wait_ping(lab.left, RIGHT)
         assert sum("leads into this tunnel: " in line for line in client.log) == 1
+        assert not client.said("frames are too long")

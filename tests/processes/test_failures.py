@@ -126,7 +126,7 @@ def test_a_user_who_may_have_no_more_processes_is_followed_to_another_address(la
     with Tunnel(lab.left, "--remote", NAME, "--uid", str(UID), prefix=prefix, command=planted(OFTEN)) as tunnel:
         workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
         (tmp_path / "hosts").write_text(f"192.0.2.77 {NAME}\n")
-        tunnel.wait_said("the remote has another address")
+        tunnel.wait_said("the name of the remote stands for another address")
         wait_for(lambda: tunnel.stats()["peer"] == "192.0.2.77:1234", what="other address")
         unharmed(tunnel, workers)
 
@@ -289,5 +289,5 @@ def test_a_running_supervisor_needs_no_room_for_descriptors(lab: Lab, tmp_path: 
         workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
         limit_open_files(tunnel.pid, limit)
         (tmp_path / "hosts").write_text(f"192.0.2.77 {NAME}\n")
-        tunnel.wait_said("the remote has another address")
+        tunnel.wait_said("the name of the remote stands for another address")
         unharmed(tunnel, workers)

@@ -224,7 +224,7 @@ def test_a_successor_calls_where_the_remote_is_now(lab: Lab, tmp_path: Path) -> 
     options = ("--key", home, "--remote", "far-end.example")
     with Tunnel(lab.left, *options, prefix=prefix, command=planted(OFTEN)) as client:
         (tmp_path / "hosts").write_text(f"{lab.right.ipv4} far-end.example\n")
-        client.wait_said("the remote has another address")
+        client.wait_said("the name of the remote stands for another address")
         replace_link(client)
         with secure(lab.right, vps) as server:
             wait_up(client, server)
