@@ -13,8 +13,8 @@ import pytest
 from tap2tap import device
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.processes.test_ends import script
-from tests.processes.test_failures import planted
 from tests.support.command import mistake, tap2tap
+from tests.support.planted import planted
 from tests.support.secured import make_keys
 from tests.support.taps import ORDINARY, UID, attached, make, state
 from tests.support.traffic import bulk
