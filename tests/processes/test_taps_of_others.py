@@ -16,9 +16,9 @@ from tap2tap.demo.lab import Host, Lab, wait_for
 from tap2tap.errors import TapGoneError
 from tap2tap.privileges import CAP_NET_ADMIN
 from tests.processes.test_ends import script
-from tests.processes.test_failures import planted
 from tests.processes.test_privileges import limited_to, shares_memory
 from tests.support.command import mistake, tap2tap
+from tests.support.planted import planted
 from tests.support.secured import make_keys
 from tests.support.taps import ORDINARY, UID, attached, make, state
 from tests.support.traffic import bulk
@@ -242,10 +242,10 @@ def test_a_tap_that_is_deleted_before_anything_is_known_of_it_is_gone(alone: Hos
 def test_a_kernel_that_does_not_tell_what_it_knows_gives_a_tap(
     alone: Host, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(fd: int, request: int, *argument: bytes) -> bytes | int:
+    def refuse(fd: int, request: int, argument: bytes) -> bytes:
         if request == device.TUNGETFEATURES:
             raise OSError(code, os.strerror(code))
-        return ioctl(fd, request, *argument)
+        return ioctl(fd, request, argument)
 
     ioctl = fcntl.ioctl
     monkeypatch.setattr(fcntl, "ioctl", refuse)
