@@ -46,10 +46,17 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         """What `--remote` takes. An interface is named as it is now, or else has its index behind the %."""
+        return self._text(_interface(self.scope)) if self.scope else self.numeric
+
+    @property
+    def numeric(self) -> str:
+        """The same, with the index: in another network namespace, somebody else may have the name, or the index."""
+        return self._text(str(self.scope) if self.scope else "")
+
+    def _text(self, zone: str) -> str:
         if self.address.version == 4:
             return f"{self.address}:{self.port}"
-        zone = f"%{_interface(self.scope)}" if self.scope else ""
-        return f"[{self.address}{zone}]:{self.port}"
+        return f"[{self.address}{zone and '%'}{zone}]:{self.port}"
 
     @property
     def headers(self) -> int:

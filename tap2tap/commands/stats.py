@@ -1,6 +1,7 @@
 """`tap2tap stats`: what the running tunnels do, read from their counter blocks without disturbing them."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ EPILOG = """\
 Frames and bytes are Ethernet frames as they cross the tap (a super-frame counts as the frames that it stands for);
 datagrams are what crosses the UDP socket. The exit code is 7 when there is no such tunnel."""
 
+OURS = "/proc/self/ns/net"
 CIPHERS = {1: "AES-256-GCM", 2: "ChaCha20-Poly1305"}  # by their numbers in the secure protocol
 
 _CLEAR = "\x1b[H\x1b[J"
@@ -91,7 +93,7 @@ def _show(options: argparse.Namespace) -> int:
         time.sleep(options.watch)
 
 
-def read(netns: str | None = "/proc/self/ns/net") -> list[Facts]:
+def read(netns: str | None = OURS) -> list[Facts]:
     """Read the tunnels of a network namespace, or of every one (None), sorted by interface."""
     try:
         status = os.stat(netns) if netns else None
@@ -106,10 +108,23 @@ def read(netns: str | None = "/proc/self/ns/net") -> list[Facts]:
     return sorted(found, key=lambda facts: (facts["interface"], facts["uid"], facts["pid"]))
 
 
+def _is_ours(slots: memoryview) -> bool:
+    """Whether the tunnel runs in our network namespace."""
+    with contextlib.suppress(OSError):
+        status = os.stat(OURS)
+        return (slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE]) == (status.st_dev, status.st_ino)
+    return False
+
+
+def _text(there: Endpoint | None, *, named: bool) -> str | None:
+    return None if there is None else str(there) if named else there.numeric
+
+
 def describe(block: Reading) -> Facts:
     """Everything that one block says."""
     slots = block.slots
     peer, local = endpoint.load(slots, Slot.PEER), endpoint.load(slots, Slot.LOCAL)
+    named = _is_ours(slots)  # only then are the names of its interfaces those that we see
     now = clock.now_ns()
     heard = slots[Slot.PEER_HEARD]
     try:
@@ -125,8 +140,8 @@ def describe(block: Reading) -> Facts:
         "mtu": slots[Slot.MTU],
         "path_mtu": _path_mtu(slots, peer),
         "data_plane": "compiled" if slots[Slot.DATA_PLANE] == DataPlane.COMPILED else INTERPRETED,
-        "local": str(local) if local else None,
-        "peer": str(peer) if peer else None,
+        "local": _text(local, named=named),
+        "peer": _text(peer, named=named),
         "peer_heard_seconds": round((now - heard) / 1e9, 3) if heard else None,
         "session": _session(slots, now),
         "uptime_seconds": round((now - slots[Slot.STARTED]) / 1e9, 3),

@@ -1,5 +1,7 @@
 """What `tap2tap stats` makes of the slots of a counter block."""
 
+import os
+import socket
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -36,3 +38,15 @@ def test_what_the_processes_measure_is_told_in_seconds_and_shares() -> None:
     assert [facts["session"][key] for key in sorted(unknown)] == [0.0004, 0.0, 0.002, 9000, 0.0123]
     for worker in facts["workers"].values():
         assert [worker[key] for key in ("control", "parts", "too_long_for_peer", "clamped")] == [4, 3, 2, 1]
+
+
+def test_an_interface_of_another_network_namespace_is_told_by_its_index() -> None:
+    """Here, its name may be another one's."""
+    shared, ours = memory.create(), os.stat("/proc/self/ns/net")
+    index = socket.if_nametoindex("lo")
+    slots = shared.slots
+    slots[Slot.NETNS_DEVICE], slots[Slot.NETNS_INODE] = ours.st_dev, ours.st_ino
+    endpoint.store(slots, Slot.PEER, Endpoint(ip_address("fe80::1"), 1234, index))
+    assert described(shared)["peer"] == "[fe80::1%lo]:1234"
+    slots[Slot.NETNS_INODE] += 1
+    assert described(shared)["peer"] == f"[fe80::1%{index}]:1234"
