@@ -61,14 +61,16 @@ class Memory(NamedTuple):
 
     @contextlib.contextmanager
     def withheld(self) -> Iterator[None]:
-        """Have nothing of it in the processes that are forked meanwhile, which must not touch it (madvise(2))."""
+        """Have nothing of it in the processes that are forked meanwhile, where the kernel does so (madvise(2))."""
         area = self.slots.obj
         assert isinstance(area, mmap.mmap)
-        area.madvise(mmap.MADV_DONTFORK)
+        with contextlib.suppress(OSError):
+            area.madvise(mmap.MADV_DONTFORK)
         try:
             yield
         finally:
-            area.madvise(mmap.MADV_DOFORK)
+            with contextlib.suppress(OSError):
+                area.madvise(mmap.MADV_DOFORK)
 
     def _group(self, number: int) -> Counts:
         at = HEADER_SLOTS + number * GROUP

@@ -122,12 +122,7 @@ def drop(uid: int, gid: int) -> tuple[str, ...]:
             raise NoPermissionError(
                 f"cannot become uid {uid} and gid {gid}: {error.strerror}: choose others with --uid and --gid"
             ) from error
-    refused = []
-    try:
-        _prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
-    except OSError:
-        refused.append("PR_SET_NO_NEW_PRIVS")
-    refused += leave_no_core()  # a change of the uid has undone it
+    refused = [*_gain_nothing(), *leave_no_core()]  # a change of the uid has undone that
     _drop_capabilities()
     return tuple(refused)
 
@@ -137,17 +132,11 @@ def keep_only(*capabilities: int) -> tuple[str, ...]:
 
     The user stays. Return what the kernel refuses of that.
     """
-    refused = leave_no_core()
-    number = 0
+    refused = [*_gain_nothing(), *leave_no_core()]
     with contextlib.suppress(OSError):  # EINVAL: there are no more; EPERM: who may not drop them has none to get
-        while True:
+        for number in range(64):
             if number not in capabilities:
                 _prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number))
-            number += 1
-    try:
-        _prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
-    except OSError:
-        refused.append("PR_SET_NO_NEW_PRIVS")
     header, held = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(_SETS.size)
     wanted = sum(1 << each for each in capabilities)
     if _libc.capget(header, held) == 0:
@@ -155,6 +144,15 @@ def keep_only(*capabilities: int) -> tuple[str, ...]:
     if _libc.capset(header, _SETS.pack(wanted, wanted, 0, 0, 0, 0)) != 0:
         refused.append("capset")
     return tuple(refused)
+
+
+def _gain_nothing() -> list[str]:
+    """Get no power from programs that are run (prctl(2)); return what the kernel refuses of that."""
+    try:
+        _prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
+    except OSError:
+        return ["PR_SET_NO_NEW_PRIVS"]
+    return []
 
 
 def leave_no_core() -> list[str]:
