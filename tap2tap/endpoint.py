@@ -6,6 +6,7 @@ IPv4 with mapped addresses (RFC 4291, 2.5.5.2). Only this file knows about mappe
 
 import contextlib
 import ipaddress
+import re
 import socket
 import struct
 from typing import NamedTuple, TypeAlias
@@ -18,6 +19,7 @@ SockAddr = tuple[str, int] | tuple[str, int, int, int]  # what Python's AF_INET 
 
 _SOCKADDR_IN = struct.Struct("@H2s4s8x4s")  # family, port, address; local address
 _SOCKADDR_IN6 = struct.Struct("@H2sI16sI16s")  # family, port, flow label, address, scope; local address
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
 _WORDS = struct.Struct(">QQQQQ")
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 
@@ -43,9 +45,10 @@ class Endpoint(NamedTuple):
     local: Address | None = None
 
     def __str__(self) -> str:
+        """What `--remote` takes. An interface is named as it is now, or else has its index behind the %."""
         if self.address.version == 4:
             return f"{self.address}:{self.port}"
-        zone = f"%{self.scope}" if self.scope else ""
+        zone = f"%{_interface(self.scope)}" if self.scope else ""
         return f"[{self.address}{zone}]:{self.port}"
 
     @property
@@ -80,6 +83,14 @@ class Endpoint(NamedTuple):
             return _SOCKADDR_IN.pack(family, self.port.to_bytes(2), self.address.packed, local)
         local = _mapped(self.local) if self.local else bytes(16)
         return _SOCKADDR_IN6.pack(family, self.port.to_bytes(2), 0, _mapped(self.address), self.scope, local)
+
+
+def _interface(index: int) -> str:
+    """The name of an interface, if it has one that a hook may be told, or its index."""
+    with contextlib.suppress(OSError, OverflowError):
+        if _PLAIN_NAME.fullmatch(name := socket.if_indextoname(index)):
+            return name
+    return str(index)
 
 
 SOCKADDR_LENGTH = {socket.AF_INET: 16, socket.AF_INET6: 28}  # of what `Endpoint.raw` gives, without the local address

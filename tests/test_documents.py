@@ -44,9 +44,19 @@ def templates() -> Iterator[Template]:
             if isinstance(node, ast.Call) and node.args:
                 text = pattern(node.args[0])
                 if text or isinstance(node.args[0], ast.Name):
-                    yield Template(text, {word.arg or "" for word in node.keywords})
+                    yield Template(text, {name for word in node.keywords for name in facts(word)})
             if text := pattern(node):
                 yield Template(text, set())
+
+
+def facts(word: ast.keyword) -> Iterator[str]:
+    """The name of a fact, or those that a dictionary may give."""
+    if word.arg:
+        yield word.arg
+        return
+    for node in ast.walk(word.value):
+        keys = node.keys if isinstance(node, ast.Dict) else []
+        yield from (key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
 
 
 def pattern(node: ast.AST) -> re.Pattern[str] | None:

@@ -1,6 +1,8 @@
 """Endpoints: reading what a user writes, writing it back, and what the counter block keeps of them."""
 
+import errno
 import ipaddress
+import os
 import socket
 
 import pytest
@@ -159,8 +161,21 @@ def test_ipv4_in_an_ipv6_socket_is_written_as_ipv4() -> None:
 def test_a_link_local_address_keeps_its_interface() -> None:
     index = socket.if_nametoindex("lo")
     endpoint = from_sockaddr(("fe80::1%lo", 9, 0, index))
-    assert str(endpoint) == f"[fe80::1%{index}]:9"
+    assert str(endpoint) == "[fe80::1%lo]:9"
     assert endpoint.sockaddr(socket.AF_INET6) == ("fe80::1%lo", 9, 0, index)
+
+
+@pytest.mark.parametrize("name", [None, "a b", "a%b", "naïf"])
+def test_an_interface_that_is_gone_or_named_oddly_is_told_by_its_index(
+    monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    def named(_: int) -> str:
+        if name is None:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        return name
+
+    monkeypatch.setattr(socket, "if_indextoname", named)
+    assert str(Endpoint(ipaddress.ip_address("fe80::1"), 9, 7)) == "[fe80::1%7]:9"
 
 
 def test_names_and_addresses_resolve() -> None:

@@ -74,7 +74,7 @@ class Driver:
         peer = self._path.endpoint
         if slots[Slot.LINK] == Link.UP and peer is not None:
             self._link.resume(peer, heard=slots[Slot.PEER_HEARD] / 1e9, until=self._workers.last_end() / 1e9)
-        device.set_carrier(self._tap, on=slots[Slot.LINK] == Link.UP)
+        self._plug()
         self._do(self._link.start(clock.now()))
         self._publish()
 
@@ -113,8 +113,13 @@ class Driver:
         self._do(self._link.move(clock.now(), candidates))
 
     def call(self) -> None:
-        """Call the peer now."""
+        """Call the peer now. The supervisor may have plugged the cable out meanwhile, as datagrams came back by it."""
+        self._plug()
         self._do(self._link.call(clock.now()))
+
+    def _plug(self) -> None:
+        """Give the cable the carrier that it is to have."""
+        device.set_carrier(self._tap, on=self._link.status().state == "up")
 
     def deadline(self) -> float:
         """When `tick` is next needed, in seconds of the clock."""

@@ -51,7 +51,10 @@ class Candidates(NamedTuple):
 
 
 class Call(NamedTuple):
-    """To the link process: call the peer now, whatever is known of it; the network may be another one."""
+    """To the link process: call the peer now, whatever is known of it, and let the carrier be what it is to be.
+
+    The network may be another one.
+    """
 
 
 class Goodbye(NamedTuple):

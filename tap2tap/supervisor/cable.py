@@ -45,11 +45,10 @@ def make_cable(
             sock = stack.enter_context(binding.open())
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
-        remotes = [each for each in candidates.known if udp_socket.reaches(sock, each)]
-        if candidates.fixed and candidates.known and not remotes:
+        remotes, known = candidates.to_call(sock), candidates.known
+        if candidates.fixed and known and not any(udp_socket.reaches(sock, each) for each in known):
             raise UsageError(
-                f"--remote {candidates.known[0]} cannot be reached from --bind {config.bind}:"
-                " one is IPv4, the other IPv6"
+                f"--remote {known[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
             )
         gro = binding.prepare(sock)
         trains = config.offload and config.segmentation and udp_socket.can_segment(sock)

@@ -23,14 +23,10 @@ class Calling(Part):
         self._candidates = candidates
         self._link = link
         self._turns = Turns(cable.keepalive)
-        self._last = self.known  # which the link is lent
+        self.known = candidates.to_call(cable.sock)  # where the peer may be, the best first
+        self._own: set[Endpoint] = set()  # that are this end itself
         self._unreached = False  # none of what is known can be
         self._lost = False
-
-    @property
-    def known(self) -> list[Endpoint]:
-        """Where the peer may be, of what the socket reaches, the best first."""
-        return [each for each in self._candidates.known if udp_socket.reaches(self._cable.sock, each)]
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
@@ -46,27 +42,31 @@ class Calling(Part):
         self._candidates.ask(clock.now())
 
     def look(self) -> None:
-        """Do what is due. Raises NoSuchNameError when the first answer is that there is no such name."""
+        """Do what is due. Raises NoSuchNameError when the first answer is that the only remote does not exist."""
         now, slots = clock.now(), self._cable.memory.slots
         self.due = next_second(now)
         self._candidates.look(now, max(slots[Slot.PEER_HEARD], slots[Slot.STARTED]) / 1e9)
-        known = self.known
-        self._check(known)
+        before, self.known = self.known, self._candidates.to_call(self._cable.sock)
+        self._check()
         if self._link is None:
-            self._turn(now, known)
-        elif known != self._last:
-            self._link.move(known)
-            if any(each.scope for each in {*known}.difference(self._last)):
-                self._link.call()  # the interface was made anew: the session is of no use
-        self._last = known
+            self._turn(now, self.known)
+            return
+        self._link.move(self.known)
+        if any(each.scope for each in {*self.known}.difference(before)):
+            self._link.call()  # the interface was made anew: the session is of no use
 
-    def _check(self, known: list[Endpoint]) -> None:
-        """Tell once that nothing of what is known can be sent to."""
+    def _check(self) -> None:
+        """Tell once what is not called, and why."""
         found = self._candidates.known
-        if found and not known and not self._unreached:
+        reached = [each for each in found if udp_socket.reaches(self._cable.sock, each)]
+        if found and not reached and not self._unreached:
             words = "waiting for an address of the remote that --bind reaches: one is IPv4, the other IPv6"
             log.warning(words, remote=found[0])
-        self._unreached = bool(found) and not known
+        self._unreached = bool(found) and not reached
+        own = {*reached}.difference(self.known)
+        for each in sorted(own - self._own, key=found.index):
+            log.warning(f"the remote {each} is this host itself: it is not called, give the address of the other one")
+        self._own = own
 
     def _turn(self, now: float, known: list[Endpoint]) -> None:
         """Send to the address whose turn it is."""
@@ -89,6 +89,8 @@ class Calling(Part):
         """Send an empty datagram, which a server answers."""
         try:
             udp_socket.send(self._cable.sock, b"", peer)
+        except BlockingIOError:  # there is much to send
+            pass
         except OSError:
             self._turns.refused()
 

@@ -12,7 +12,7 @@ from tap2tap.counters import Count, Slot
 from tap2tap.endpoint import HEADERS, Endpoint
 from tap2tap.supervisor import netlink
 from tap2tap.supervisor.loop import Part, next_second
-from tap2tap.supervisor.routes import route_to
+from tap2tap.supervisor.routes import is_tap, route_to
 from tap2tap.workers.worker import Cable
 
 UNKNOWN = 1500  # the MTU of most paths
@@ -39,20 +39,36 @@ def measure(cable: Cable) -> tuple[int, int]:
 
 
 class PlainPath(Part):
-    """Measures now and then, and tells once that frames go in fragments."""
+    """Measures now and then, and tells once that frames go in fragments.
+
+    Not while the route leads into the tunnel itself, which is told elsewhere: then datagrams come back as frames, too
+    long all of them.
+    """
 
     def __init__(self, cable: Cable) -> None:
         self.due = next_second(clock.now())
         self._cable = cable
         self._told = False
+        self._parts = 0  # that frames have gone in so far, and were no reason to tell it
 
     def look(self) -> None:
         """Measure again: the peer, the routes, and what ICMP has told of them may have changed."""
         self.due = next_second(clock.now())
+        parts = self._cable.memory.outbound[Count.PARTS]
+        if self._loops():
+            self._parts = parts
+            return
         payload, headers = measure(self._cable)
-        if self._cable.memory.outbound[Count.PARTS] and not self._told:
+        if parts != self._parts and not self._told:
             self._told = True
             self._warn(payload, headers)
+
+    def _loops(self) -> bool:
+        """Whether the route to the peer leads out of our own tap."""
+        peer = endpoint.load(self._cable.memory.slots, Slot.PEER)
+        with suppress(OSError):
+            return peer is not None and is_tap(self._cable.tap, route_to(self._cable.sock, peer).interface)
+        return False
 
     def _warn(self, payload: int, headers: int) -> None:
         fits = payload - device.ETHERNET_HEADER

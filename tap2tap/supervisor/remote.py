@@ -77,13 +77,15 @@ def _index(interface: str) -> int:
 class Name:
     """A remote that is a name; `known` is what it stands for, the best first, and stays so while lookups fail.
 
-    Times are those of one clock; the first lookup has been begun `now`.
+    Times are those of one clock; the first lookup has been begun `now`. `end` tells whether a first answer that there
+    is no such name is reason to end; if not, it is asked for again, like one that nobody knows yet.
     """
 
-    def __init__(self, host: str, lookups: Lookups, now: float) -> None:
+    def __init__(self, host: str, lookups: Lookups, now: float, end: Callable[[], bool] = lambda: True) -> None:
         self.known: Sequence[Endpoint] = ()
         self._host = host
         self._lookups = lookups
+        self._end = end
         self._begun = now
         self._next = 0.0
         self._answers = 0
@@ -105,19 +107,19 @@ class Name:
         return {self._lookups.fd: self.take} if self._lookups.asked else {}
 
     def take(self) -> None:
-        """Take the answer, which is there. Raises NoSuchNameError when it is the first."""
+        """Take the answer, which is there. Raises NoSuchNameError when it is the first, and reason to end."""
         self._answers += 1
         try:
             found = self._lookups.take()
         except StartError as error:
-            if isinstance(error, NoSuchNameError) and self._answers == 1:
+            if isinstance(error, NoSuchNameError) and self._answers == 1 and self._end():
                 raise
             self._fail(str(error))
             return
         if not self.known and self._failing:
             log.info("the name of the remote is known now", name=self._host, remote=found[0])
         elif self.known and {*found}.isdisjoint(self.known):  # some services give a few of many addresses at a time
-            log.info("the remote has another address", was=self.known[0], now=found[0])
+            log.info("the name of the remote stands for another address now", was=self.known[0], now=found[0])
         self._failing = False
         self.known = found
 

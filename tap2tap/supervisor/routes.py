@@ -21,6 +21,9 @@ SILENCE = 5.0  # seconds in which the plain protocol has heard nothing
 MOST = ROUND  # addresses that are asked for: as many as the link calls together
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # EINVAL: a blackhole
 STORM = 1000  # frames a second that go out while next to nothing comes in
+# Looks without any route before that is told: an address is tentative for up to two seconds when it is new (RFC 4862,
+# 5.4), and a session outlives an interface that comes back soon.
+LOOKS, LOOKS_OF_SESSION = 3, 5
 
 
 def route_to(sock: socket.socket, peer: Endpoint) -> netlink.Route:
@@ -31,8 +34,15 @@ def route_to(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     return netlink.route(peer, here.port, source, udp_socket.mark_of(sock), interface, os.fstat(sock.fileno()).st_uid)
 
 
+def is_tap(tap: int, interface: int) -> bool:
+    """Whether this is the index of that tap, which may have been moved, or renamed. Raises OSError."""
+    name, mac = device.name_and_mac(tap)
+    found = netlink.link(name=name)
+    return found is not None and found.number == interface and found.address == mac
+
+
 class Routes(Part):
-    """`known` tells where the peer may be; `wake` is called when there is a route again.
+    """`known` tells where the peer may be; `wake` is called when there is a route again, or only another one.
 
     `bound` tells whether the socket is bound: what it is to be bound to is waited for elsewhere.
     """
@@ -50,8 +60,8 @@ class Routes(Part):
         self._wake = wake
         self._bound = bound
         self._none: set[Endpoint] = set()  # to which there was no route
+        self._looks = 0  # since there was one
         self._waits = self._loops = self._unplugged = False
-        self._carrier = True
         self._other = 0  # the index of an interface that is not our tap
         self._frames = self._datagrams = 0
 
@@ -64,20 +74,28 @@ class Routes(Part):
         peer = endpoint.load(slots, Slot.PEER)
         there = [peer.from_anywhere] if peer else []
         heard = self._heard(slots)
-        peers = there if heard else list(dict.fromkeys([*there, *self._known()]))[:MOST]
-        routes = {each: self._ask(each) for each in peers}
+        routes = {each: self._ask(each) for each in there}
+        if not heard or None in routes.values():
+            others = [each for each in self._known() if each not in there]
+            routes.update({each: self._ask(each) for each in others[: MOST - len(there)]})
         self._loop([each for each, found in routes.items() if found and self._is_tap(found.interface)])
         reached = [each for each, found in routes.items() if found]
-        gained = not heard and not self._none.isdisjoint(reached)
-        self._none = {*peers}.difference(reached)
-        if peers and not reached and not heard and not self._waits:
+        gained = not self._none.isdisjoint(reached)
+        lost = heard and any(routes[each] is None and each not in self._none for each in there)
+        self._none = {*routes}.difference(reached)
+        self._tell([*routes], reached, LOOKS_OF_SESSION if heard else LOOKS)
+        if gained or (lost and reached):
+            self._wake()
+
+    def _tell(self, peers: Sequence[Endpoint], reached: Sequence[Endpoint], patience: int) -> None:
+        """Tell once that there is no route to any of these for so many looks, and that there is one again."""
+        self._looks = 0 if reached or not peers else self._looks + 1
+        if self._looks >= patience and not self._waits:
             self._waits = True
             log.warning("no route to the peer, waiting for one (ip route get tells more)", remote=peers[0])
         elif self._waits and reached:
             self._waits = False
             log.info("there is a route to the peer", remote=reached[0])
-        if gained:
-            self._wake()
 
     def _heard(self, slots: memoryview) -> bool:
         """Whether the peer is there, as far as is known."""
@@ -93,13 +111,11 @@ class Routes(Part):
             return None if error.errno in NO_ROUTE else netlink.Route(0, 0)
 
     def _is_tap(self, interface: int) -> bool:
-        """Whether this is the index of our tap, which may have been moved, or renamed."""
+        """Whether this is the index of our tap, as far as the kernel tells."""
         if interface in (0, self._other):
             return False
         with suppress(OSError):
-            name, mac = device.name_and_mac(self._cable.tap)
-            tap = netlink.link(name=name)
-            if tap and tap.number == interface and tap.address == mac:
+            if is_tap(self._cable.tap, interface):
                 return True
             self._other = interface
         return False
@@ -118,18 +134,15 @@ class Routes(Part):
             )
         if self._loops and not peers:
             log.info("the route to the peer does not lead into this tunnel any more")
+            self._plug()
             self._wake()
         self._loops = bool(peers)
         if storm and self._loops:
-            self._unplugged, self._carrier = True, False
+            self._unplugged = True
             device.set_carrier(self._cable.tap, on=False)
-        elif self._unplugged:
-            # The link may have plugged it out itself while it was plugged in here, which is seen a second later.
-            self._unplugged = self._loops or self._plug()
 
-    def _plug(self) -> bool:
-        """Give the cable the carrier that it would have; whether it had another one."""
-        there = self._cable.memory.slots[Slot.LINK] in (Link.NONE, Link.UP)
-        changed, self._carrier = self._carrier != there, there
-        device.set_carrier(self._cable.tap, on=there)
-        return changed
+    def _plug(self) -> None:
+        """Plug the cable in again; with a key the link does so when it is to call the peer, if it is to be."""
+        if self._unplugged and self._cable.memory.slots[Slot.LINK] == Link.NONE:
+            device.set_carrier(self._cable.tap, on=True)
+        self._unplugged = False

@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -14,8 +13,9 @@ from tap2tap.demo.host import IPV6
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.conftest import lacking
 from tests.support import timed
-from tests.support.command import mistake, private, tap2tap
+from tests.support.command import mistake, tap2tap
 from tests.support.nft import nft
+from tests.support.planted import names, planted
 from tests.support.secured import IMPATIENT, make_keys, plugged_in
 from tests.support.tunnel import COMMAND, RIGHT, Tunnel, address, ping, wait_ping
 
@@ -23,14 +23,8 @@ NAME = "far-end.example"
 NO_SUCH_NAME = f"cannot resolve the remote '{NAME}': Name or service not known: check the name, or give an address"
 
 
-def changed(line: str) -> list[str]:
-    """The command tap2tap after a line of Python that changes how long it waits."""
-    code = ["import sys, tap2tap.cli", "from tap2tap.supervisor import candidates, turns", line]
-    return [sys.executable, "-c", "\n".join([*code, "sys.exit(tap2tap.cli.main())"])]
-
-
-QUICK = changed("turns.UNANSWERED = turns.GRACE = 1.0")
-IMPATIENT_START = changed("candidates.FIRST_WAIT = 0.0")
+QUICK = planted("from tap2tap.supervisor import turns\nturns.UNANSWERED = turns.GRACE = 1.0")
+IMPATIENT_START = planted("from tap2tap.supervisor import candidates\ncandidates.FIRST_WAIT = 0.0")
 KEY = pytest.mark.parametrize("key", [False, True], ids=["plain", "key"])
 
 
@@ -46,13 +40,6 @@ def tunnels(lab: Lab, folder: Path, remote: str, *, key: bool, hosts: str = "", 
     ):
         address(lab.left, lab.right)
         yield client
-
-
-def names(folder: Path, hosts: str, resolv: str = "") -> list[str]:
-    """The prefix of a command that looks names up in these files, which may change later."""
-    (folder / "hosts").write_text(hosts)
-    (folder / "resolv").write_text(resolv)
-    return private(f"mount --bind {folder}/hosts /etc/hosts", f"mount --bind {folder}/resolv /etc/resolv.conf")
 
 
 def dead(host: Host, *addresses: str) -> None:
@@ -197,7 +184,7 @@ def test_and_also_when_that_is_known_late(lab: Lab, tmp_path: Path, name_service
 
 def test_while_a_name_service_is_silent_signals_are_obeyed(lab: Lab, tmp_path: Path, name_service: NameService) -> None:
     prefix = [*names(tmp_path, "", f"nameserver {lab.right.ipv4}\n"), "env", "RES_OPTIONS=timeout:30"]
-    patient = changed("candidates.FIRST_WAIT = 60.0")
+    patient = planted("from tap2tap.supervisor import candidates\ncandidates.FIRST_WAIT = 60.0")
     client = Tunnel(lab.left, "--remote", NAME, prefix=prefix, command=patient, wait=False)
     assert name_service.asked.wait(30)
     assert client.stop() == 0
@@ -238,9 +225,26 @@ def test_an_interface_that_was_made_anew_is_found(lab: Lab, tmp_path: Path) -> N
         wait_ping(lab.left, RIGHT)
 
 
-def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_path: Path) -> None:
+def test_an_address_to_which_there_is_no_route_any_more_is_left_at_once(lab: Lab, tmp_path: Path) -> None:
+    """The keepalive of 25 seconds would tell much later."""
+    one, other = both_addresses(lab.right)
+    home, vps = make_keys(tmp_path)
+    prefix = names(tmp_path, f"{one} {NAME}\n{other} {NAME}\n")
+    with Tunnel(lab.right, "--key", vps), Tunnel(lab.left, "--key", home, "--remote", NAME, prefix=prefix) as client:
+        address(lab.left, lab.right)
+        wait_ping(lab.left, RIGHT)
+        lost, kept = (one, other) if one in client.stats()["peer"] else (other, one)
+        lab.left.run(["ip", "route", "add", "unreachable", lost])
+        client.wait_said("peer moved endpoint=", 10)
+        assert kept in client.stats()["peer"]
+        wait_ping(lab.left, RIGHT)
+        assert not client.said("no route to the peer")
+
+
+@KEY
+def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_path: Path, key: bool) -> None:
     """Each datagram would come back as a longer frame, and then as two, without end."""
-    with tunnels(lab, tmp_path, lab.right.ipv4, key=False) as client:
+    with tunnels(lab, tmp_path, lab.right.ipv4, key=key) as client:
         wait_ping(lab.left, RIGHT)
         lab.left.route("add", f"{lab.right.ipv4}/32", "tap0")
         client.wait_said(f"the route to {lab.right.ipv4} leads into this tunnel: ")
@@ -251,3 +255,4 @@ def test_a_route_into_the_tunnel_itself_is_told_and_does_no_harm(lab: Lab, tmp_p
         wait_for(lambda: plugged_in(lab.left), what="carrier")
         wait_ping(lab.left, RIGHT)
         assert sum("leads into this tunnel: " in line for line in client.log) == 1
+        assert not client.said("frames are too long")

@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,8 @@ from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.processes.test_ends import port_is_free, script
 from tests.processes.test_privileges import powerless, status
 from tests.supervisor.test_hooks import hanging
-from tests.support.command import mistake, private, tap2tap
+from tests.support.command import mistake, tap2tap
+from tests.support.planted import names, planted
 from tests.support.tunnel import COMMAND, RIGHT, Tunnel, address, alive, limit_open_files, wait_gone, wait_ping
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -29,23 +29,15 @@ UID = 20000 + os.getpid() % 20000  # of nobody else, not even of a test that run
 NAME = "far-end.example"
 
 
-def planted(code: str) -> list[str]:
-    """The command tap2tap with something changed beforehand."""
-    start = f"import os, sys, time, tap2tap.cli, tap2tap.supervisor.main as main\n{code}\nsys.exit(tap2tap.cli.main())"
-    return [sys.executable, "-c", start]
-
-
 OFTEN = "import tap2tap.supervisor.remote as remote\nremote.SILENCE = remote.EVERY = 0.2"
 
 
-def names(path: Path, server: str, *, known: bool) -> list[str]:
+def asking(folder: Path, server: str, *, known: bool) -> list[str]:
     """A prefix for a command that asks `server` for all names but NAME, if that is `known`: then it is `server` itself.
 
-    It is known no longer when the file `path`/hosts is empty.
+    It is known no longer when the file `folder`/hosts is empty.
     """
-    (path / "hosts").write_text(f"{server} {NAME}\n" if known else "")
-    (path / "resolv.conf").write_text(f"nameserver {server}\n")
-    return private(*(f"mount --bind {path}/{name} /etc/{name}" for name in ("hosts", "resolv.conf")))
+    return names(folder, f"{server} {NAME}\n" if known else "", f"nameserver {server}\n")
 
 
 @contextmanager
@@ -122,17 +114,17 @@ def test_too_few_descriptors_for_a_start_are_told_in_one_line(lab: Lab, room: in
 
 
 def test_a_user_who_may_have_no_more_processes_is_followed_to_another_address(lab: Lab, tmp_path: Path) -> None:
-    prefix = [*names(tmp_path, lab.right.ipv4, known=True), "prlimit", "--nproc=3:3"]
+    prefix = [*asking(tmp_path, lab.right.ipv4, known=True), "prlimit", "--nproc=3:3"]
     with Tunnel(lab.left, "--remote", NAME, "--uid", str(UID), prefix=prefix, command=planted(OFTEN)) as tunnel:
         workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
         (tmp_path / "hosts").write_text(f"192.0.2.77 {NAME}\n")
-        tunnel.wait_said("the remote has another address")
+        tunnel.wait_said("the name of the remote stands for another address")
         wait_for(lambda: tunnel.stats()["peer"] == "192.0.2.77:1234", what="other address")
         unharmed(tunnel, workers)
 
 
 def test_a_lookup_without_descriptors_changes_nothing(lab: Lab, tmp_path: Path) -> None:
-    prefix = names(tmp_path, lab.right.ipv4, known=True)
+    prefix = asking(tmp_path, lab.right.ipv4, known=True)
     with Tunnel(lab.left, "--remote", NAME, prefix=prefix, command=planted(OFTEN)) as tunnel:
         workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
         limit_open_files(tunnel.pid, 3)
@@ -152,7 +144,7 @@ def test_a_lookup_that_fails_oddly_changes_nothing(lab: Lab, tmp_path: Path, fau
         f"def fail(*name):\n    if os.path.exists({begin!r}):\n        {fault}\n    return resolve(*name)\n"
         "endpoint.resolve = fail"
     )
-    prefix = names(tmp_path, lab.right.ipv4, known=True)
+    prefix = asking(tmp_path, lab.right.ipv4, known=True)
     with Tunnel(lab.left, "--remote", NAME, prefix=prefix, command=planted(f"{OFTEN}\n{code}")) as tunnel:
         workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
         Path(begin).touch()
@@ -177,7 +169,7 @@ def named(tunnel: Tunnel, name: str) -> list[psutil.Process]:
 
 
 def test_the_first_lookup_is_nobodys_and_holds_nothing_but_its_pipe(lab: Lab, tmp_path: Path) -> None:
-    prefix = names(tmp_path, lab.right.ipv4, known=False)
+    prefix = asking(tmp_path, lab.right.ipv4, known=False)
     extra = os.open("/dev/null", os.O_RDONLY)
     with silent_name_server(lab.right) as server:
         tunnel = Tunnel(lab.left, "--remote", NAME, prefix=prefix, wait=False, pass_fds=[extra])
@@ -196,7 +188,7 @@ def test_a_stop_signal_ends_a_hanging_first_lookup(lab: Lab, tmp_path: Path) -> 
     with silent_name_server(lab.right) as server:
         options = ["--remote", NAME]
         tunnel = Tunnel(
-            lab.left, *options, prefix=names(tmp_path, lab.right.ipv4, known=False), wait=False, start_new_session=True
+            lab.left, *options, prefix=asking(tmp_path, lab.right.ipv4, known=False), wait=False, start_new_session=True
         )
         server.recv(512)
         (child,) = named(tunnel, "tap2tap:lookup")
@@ -219,7 +211,7 @@ def test_a_killed_supervisor_leaves_nothing_behind_in_any_phase(lab: Lab, tmp_pa
         command = planted("import tap2tap.supervisor.tap_setup as setup\nsetup.apply = lambda *_: time.sleep(600)")
     elif phase == "hook":
         options += ["--up", hanging(tmp_path)]
-    prefix = names(tmp_path, lab.right.ipv4, known=phase == "lookup")
+    prefix = asking(tmp_path, lab.right.ipv4, known=phase == "lookup")
     with silent_name_server(lab.right) as server:
         tunnel = Tunnel(lab.left, *options, prefix=prefix, command=command, wait=False)
         if phase in ("lookup", "stopped-hooks"):
@@ -281,7 +273,7 @@ def sched(pid: int | None) -> int | None:
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 4])
 def test_a_running_supervisor_needs_no_room_for_descriptors(lab: Lab, tmp_path: Path, limit: int) -> None:
-    prefix = names(tmp_path, lab.right.ipv4, known=True)
+    prefix = asking(tmp_path, lab.right.ipv4, known=True)
     with (
         Tunnel(lab.right),
         Tunnel(lab.left, "--remote", NAME, prefix=prefix, command=planted(OFTEN)) as tunnel,
@@ -289,5 +281,5 @@ def test_a_running_supervisor_needs_no_room_for_descriptors(lab: Lab, tmp_path: 
         workers = {each["pid"] for each in tunnel.stats()["workers"].values()}
         limit_open_files(tunnel.pid, limit)
         (tmp_path / "hosts").write_text(f"192.0.2.77 {NAME}\n")
-        tunnel.wait_said("the remote has another address")
+        tunnel.wait_said("the name of the remote stands for another address")
         unharmed(tunnel, workers)

@@ -1,12 +1,12 @@
 """Workers with a fault of their own: what the supervisor makes of them. The fault is planted, the rest is real."""
 
 import subprocess
-import sys
 
 import psutil
 import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
+from tests.support.planted import planted
 from tests.support.tunnel import COMMAND, Tunnel
 
 ENDLESS = "while True: pass"
@@ -16,14 +16,8 @@ HELPLESS = "return 70"
 
 def faulty(body: str, direction: str = "inbound") -> list[str]:
     """The command tap2tap with this for the loop of one worker."""
-    return [
-        sys.executable,
-        "-c",
-        "import sys, tap2tap.cli, tap2tap.supervisor.workers as workers\n"
-        f"def loop(cable, pin, channel):\n    {body}\n"
-        f"workers.{direction} = loop\n"
-        "sys.exit(tap2tap.cli.main())",
-    ]
+    loop = f"def loop(cable, pin, channel):\n    {body}"
+    return planted(f"import tap2tap.supervisor.workers as workers\n{loop}\nworkers.{direction} = loop")
 
 
 def test_a_worker_in_an_endless_loop_is_replaced(lab: Lab) -> None:
@@ -60,13 +54,7 @@ def test_a_worker_whose_tap_is_gone_ends_the_program(lab: Lab) -> None:
 
 
 def test_a_refused_pin_is_a_warning_and_stats_tell(lab: Lab) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "import sys, tap2tap.cli, tap2tap.cpus\n"
-        "tap2tap.cpus.allowed = lambda: frozenset({0, 1, 5000})\n"
-        "sys.exit(tap2tap.cli.main())",
-    ]
+    command = planted("tap2tap.cpus.allowed = lambda: frozenset({0, 1, 5000})")
     with Tunnel(lab.left, "--cpus", "5000,5000", command=command) as tunnel:
         tunnel.wait_said("tap2tap outbound: warning: not pinned cpu=5000 error='Invalid argument'")
         tunnel.wait_said("tap2tap inbound: warning: not pinned cpu=5000 error='Invalid argument'")

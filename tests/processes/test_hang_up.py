@@ -14,7 +14,7 @@ import pytest
 from tap2tap.commands import stats
 from tap2tap.demo.lab import Host, Lab, wait_for
 from tests.processes.test_ends import script
-from tests.processes.test_failures import NAME, names, silent_name_server
+from tests.processes.test_failures import NAME, asking, silent_name_server
 from tests.support.command import tap2tap
 from tests.support.link import handshakes
 from tests.support.secured import make_keys
@@ -33,7 +33,7 @@ def keys(folder: Path, *, key: bool) -> Sequence[Sequence[str]]:
 def test_a_hang_up_of_all_processes_ends_none_of_them(lab: Lab, tmp_path: Path, key: bool) -> None:
     hook, ours, theirs = script(tmp_path / "hook", "exit 0"), *keys(tmp_path, key=key)
     options = ["--remote", NAME, "--up", hook, *ours]
-    prefix = names(tmp_path, lab.right.ipv4, known=True)
+    prefix = asking(tmp_path, lab.right.ipv4, known=True)
     with (
         Tunnel(lab.right, *theirs) as server,
         Tunnel(lab.left, *options, prefix=prefix, start_new_session=True) as client,
@@ -63,7 +63,7 @@ def test_a_hang_up_of_all_processes_ends_none_of_them(lab: Lab, tmp_path: Path, 
 
 
 def test_a_hang_up_has_the_name_looked_up_again(lab: Lab, tmp_path: Path) -> None:
-    prefix = names(tmp_path, lab.right.ipv4, known=True)
+    prefix = asking(tmp_path, lab.right.ipv4, known=True)
     with (
         silent_name_server(lab.right) as name_server,
         Tunnel(lab.right),

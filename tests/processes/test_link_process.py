@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
-from tests.processes.test_failures import OFTEN, names, planted
+from tests.processes.test_failures import OFTEN, asking
 from tests.processes.test_secure_presence import Diary
 from tests.processes.test_secure_tunnel import drops, load
 from tests.support.link import (
@@ -23,6 +23,7 @@ from tests.support.link import (
     wait_link_replaced,
     workers,
 )
+from tests.support.planted import planted
 from tests.support.secured import (
     IMPATIENT,
     Sniffer,
@@ -220,11 +221,11 @@ def test_one_that_is_replaced_before_the_peer_comes_leaves_the_cable_unplugged(l
 
 def test_a_successor_calls_where_the_remote_is_now(lab: Lab, tmp_path: Path) -> None:
     home, vps = make_keys(tmp_path)
-    prefix = names(tmp_path, "192.0.2.77", known=True)
+    prefix = asking(tmp_path, "192.0.2.77", known=True)
     options = ("--key", home, "--remote", "far-end.example")
     with Tunnel(lab.left, *options, prefix=prefix, command=planted(OFTEN)) as client:
         (tmp_path / "hosts").write_text(f"{lab.right.ipv4} far-end.example\n")
-        client.wait_said("the remote has another address")
+        client.wait_said("the name of the remote stands for another address")
         replace_link(client)
         with secure(lab.right, vps) as server:
             wait_up(client, server)

@@ -12,7 +12,7 @@ import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
 from tests.processes.test_ends import script
-from tests.processes.test_failures import named, planted
+from tests.processes.test_failures import named
 from tests.processes.test_privileges import kinds, powerless, status
 from tests.processes.test_secure_presence import Diary
 from tests.support.command import mistake, tap2tap
@@ -27,6 +27,7 @@ from tests.support.link import (
     wait_link_replaced,
     workers,
 )
+from tests.support.planted import planted
 from tests.support.secured import (
     make_keys,
     secure,

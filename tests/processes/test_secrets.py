@@ -9,8 +9,8 @@ import pytest
 
 from tap2tap.demo.lab import Lab, wait_for
 from tap2tap.keys import CableKeys, encode, read_keys
-from tests.processes.test_failures import planted
 from tests.support.link import DIRECTIONS, link_pid, replace_link, starter, workers, written
+from tests.support.planted import planted
 from tests.support.secured import make_keys, secure, secured, wait_up
 from tests.support.tunnel import RIGHT, Tunnel, address, wait_ping
 

@@ -10,8 +10,8 @@ from tap2tap import device
 from tap2tap.demo.lab import Lab, wait_for
 from tap2tap.privileges import CAP_NET_ADMIN
 from tests.processes.test_ends import script
-from tests.processes.test_failures import planted
 from tests.processes.test_privileges import limited_to, shares_memory
+from tests.support.planted import planted
 from tests.support.taps import attached, make, state
 from tests.support.tunnel import COMMAND, LEFT6, RIGHT, Tunnel, address, wait_gone, wait_ping
 

@@ -104,17 +104,17 @@ def test_another_address_that_the_peer_calls_is_followed_at_once_and_is_no_move(
 @pytest.mark.parametrize("local", [None, VPS.address, VPS2.address])
 def test_another_address_of_ours_gives_a_forged_source_no_more(local: Any) -> None:
     """Nor may it be had by turns with another one."""
-    checker = PathChecker(lambda count: bytes(count))
-    checker.follow(0, HERE, (), can_ask=True)
+    checker = PathChecker((), bytes)
+    checker.follow(0, HERE, can_ask=True)
     checker.answered(0.1, bytes(8))
-    (granted, _) = checker.follow(1, ELSEWHERE, (), can_ask=True)
+    (granted, _) = checker.follow(1, ELSEWHERE, can_ask=True)
     assert isinstance(granted, PeerAt)
     assert granted.limit
     again = ELSEWHERE._replace(local=local)
-    assert checker.follow(1.1, again, (), can_ask=True) == []
+    assert checker.follow(1.1, again, can_ask=True) == []
     for now in (1.5, 2.0, 3.0):
-        actions = checker.tick(now, (), can_ask=True)
+        actions = checker.tick(now, can_ask=True)
     assert actions == [PeerAt(HERE)]
-    assert checker.refuses(3.1, again, ())
-    assert not checker.refuses(3.1, THERE, ())
-    assert checker.follow(3.2, THERE, (), can_ask=True) == [PeerAt(THERE)]
+    assert checker.refuses(3.1, again)
+    assert not checker.refuses(3.1, THERE)
+    assert checker.follow(3.2, THERE, can_ask=True) == [PeerAt(THERE)]

@@ -152,9 +152,9 @@ def test_a_new_session_from_an_address_that_did_not_answer_is_followed_at_once()
 
 
 def test_a_peer_without_control_datagrams_is_followed_unasked() -> None:
-    checker = PathChecker(lambda count: bytes(count))
+    checker = PathChecker((VPS,), bytes)
     for number, where in enumerate((HOME, ELSEWHERE, HOME)):
-        assert checker.follow(number, where, (VPS,), can_ask=False) == [PeerAt(where)]
+        assert checker.follow(number, where, can_ask=False) == [PeerAt(where)]
     assert checker.due == float("inf")
 
 
@@ -194,22 +194,22 @@ def test_all_unanswered_places_together_get_no_more_than_the_limit_in_a_while(
     moves: list[tuple[float, int, bool]],
 ) -> None:
     """Place 0 is the one that answered. Whatever the order, any 20 seconds from a first grant have one budget."""
-    checker, now = PathChecker(lambda count: b"t" * count), 0.0
+    checker, now = PathChecker((), lambda count: b"t" * count), 0.0
     granted: list[tuple[float, int]] = []
 
     def take(actions: list[Any]) -> None:
         granted.extend((now, each.limit) for each in actions if isinstance(each, PeerAt) and each.limit is not None)
 
-    take(checker.follow(now, at("192.0.2.1", 1), (), can_ask=True))
+    take(checker.follow(now, at("192.0.2.1", 1), can_ask=True))
     take(checker.answered(now, b"t" * 8))
     for pause, place, new_session in moves:
         now += pause
         where = at("192.0.2.1", 1 + place)
-        take(checker.tick(now, (), can_ask=True))
+        take(checker.tick(now, can_ask=True))
         if new_session:
             checker.pardon(where)
-        if not checker.refuses(now, where, ()):
-            take(checker.follow(now, where, (), can_ask=True))
+        if not checker.refuses(now, where):
+            take(checker.follow(now, where, can_ask=True))
     while granted:
         begin = granted[0][0]
         window = [limit for when, limit in granted if when < begin + MOVE_WINDOW]

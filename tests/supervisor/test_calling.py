@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tap2tap import endpoint, memory
+from tap2tap import endpoint, memory, udp_socket
 from tap2tap.config import Config
 from tap2tap.counters import Slot
 from tap2tap.endpoint import Endpoint
@@ -35,12 +35,15 @@ class FakeCandidates(Candidates):
 class FakeLink:
     """What the link is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *known: Endpoint) -> None:
+        self.known = [*known]
         self.told: list[object] = []
 
     def move(self, remotes: list[Endpoint]) -> None:
-        """The candidates."""
-        self.told.append(remotes)
+        """The candidates, which are compared."""
+        if remotes != self.known:
+            self.told.append(remotes)
+        self.known = remotes
 
     def call(self) -> None:
         """An order to call."""
@@ -57,7 +60,7 @@ def cable() -> Iterator[Cable]:
 
 def test_the_link_is_told_what_changes_and_called_when_an_interface_was_made_anew(cable: Cable) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        link, candidates = FakeLink(), FakeCandidates(ZONED)
+        link, candidates = FakeLink(ZONED), FakeCandidates(ZONED)
         remotes = Calling(cable._replace(sock=sock), candidates, link)  # type: ignore[arg-type]
         remotes.look()
         assert link.told == []
@@ -111,4 +114,25 @@ def test_what_the_socket_cannot_send_to_is_no_candidate(cable: Cable, capfd: pyt
     assert remotes.known == []
     assert len(capfd.readouterr().err.splitlines()) == 1
     candidates.now = [SIX, HERE]
+    remotes.look()
     assert remotes.known == [HERE]
+
+
+@pytest.mark.parametrize("key", [False, True], ids=["plain", "key"])
+def test_we_do_not_call_ourselves(cable: Cable, key: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    with udp_socket.open_socket(None, 0) as sock:
+        own = HERE._replace(port=sock.getsockname()[1])
+        link, candidates = FakeLink(HERE), FakeCandidates(own, HERE)
+        calling = Calling(cable._replace(sock=sock), candidates, link if key else None)  # type: ignore[arg-type]
+        calling.look()
+        calling.look()
+        assert calling.known == [HERE]
+        (line,) = [each for each in capfd.readouterr().err.splitlines() if "host itself" in each]
+        assert f"the remote {own} is this host itself: " in line
+        if key:
+            assert link.told == []
+        else:
+            assert endpoint.load(cable.memory.slots, Slot.PEER) == HERE
+        candidates.now = [own]
+        calling.look()
+        assert calling.known == []

@@ -3,13 +3,16 @@
 import ipaddress
 import itertools
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap2tap.demo.lab import Lab
 from tap2tap.endpoint import Endpoint
-from tap2tap.supervisor.candidates import in_order, interleave
+from tap2tap.supervisor.candidates import in_order, interleave, is_own
 from tap2tap.supervisor.remote import Literal
+from tap2tap.udp_socket import open_socket
 
 SOME = [Endpoint(ipaddress.ip_address(f"{net}{number}"), 1234) for net in ("192.0.2.", "fd00::") for number in range(7)]
 found = st.lists(st.sampled_from(SOME), max_size=9, unique=True)
@@ -44,3 +47,18 @@ def test_an_interface_that_is_not_there_is_waited_for() -> None:
     assert Literal(LINK_LOCAL, "nowhere0").known == ()
     assert Literal(LINK_LOCAL, "lo").known == (LINK_LOCAL._replace(scope=1),)
     assert Literal(LINK_LOCAL, "7").known == (LINK_LOCAL._replace(scope=7),)
+
+
+def test_an_address_of_this_host_and_our_port_are_ourselves(lab: Lab) -> None:
+    def at(host: str, port: int = 1234) -> Endpoint:
+        return Endpoint(ipaddress.ip_address(host), port)
+
+    ours, theirs = [at(lab.left.ipv4), at("127.0.0.1"), at("127.0.0.7")], [at(lab.right.ipv4), at("192.0.2.1")]
+    with lab.left.inside():
+        with open_socket(None, 1234) as sock:
+            assert [each for each in ours + theirs if is_own(sock, each)] == ours
+            assert not is_own(sock, at(lab.left.ipv4, 1235))
+            Path("/proc/sys/net/ipv4/ip_nonlocal_bind").write_text("1")
+            assert not is_own(sock, theirs[0])
+        with open_socket(lab.left.ipv4, 1234) as sock:
+            assert [each for each in ours + theirs if is_own(sock, each)] == ours[:1]

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap2tap.config import Config
 from tap2tap.demo.lab import wait_for
 from tap2tap.endpoint import PACKED, Endpoint, pack
 from tap2tap.errors import NoSuchNameError, StartError
 from tap2tap.supervisor import process, resolver
+from tap2tap.supervisor.candidates import Candidates
 from tap2tap.supervisor.remote import AGAIN, EVERY, SILENCE, Name
 from tap2tap.supervisor.resolver import MOST, Lookups, endpoints_in
 from tests.support.endpoints import endpoints
@@ -131,6 +133,26 @@ def test_a_name_that_does_not_exist_is_an_error_at_first() -> None:
     name = Name("name.example", lookups_of(no_such_name), 0.0)
     with pytest.raises(NoSuchNameError, match="cannot resolve: no such name"):
         finish(name)
+
+
+@pytest.mark.parametrize(
+    ("starting", "others", "ends"),
+    [(True, True, True), (True, False, True), (False, True, False), (False, False, True)],
+)
+def test_a_name_that_does_not_exist_ends_no_tunnel_that_has_another_remote(
+    starting: bool, others: bool, ends: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    candidates = Candidates(Config(remotes=(("192.0.2.1", 1234),) if others else ()), (0, 0))
+    candidates._starting = starting
+    name = Name("name.example", lookups_of(no_such_name), 0.0, candidates._end)
+    if ends:
+        with pytest.raises(NoSuchNameError):
+            finish(name)
+        return
+    for now in (0.5, AGAIN, 2 * AGAIN):
+        finish(name)
+        name.look(now, now)
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 def test_a_name_that_does_not_exist_any_more_may_come_again() -> None:

@@ -13,7 +13,7 @@ from tap2tap.counters import Count, Link, Slot
 from tap2tap.endpoint import Endpoint
 from tap2tap.supervisor import netlink, routes
 from tap2tap.supervisor.netlink import Route
-from tap2tap.supervisor.routes import STORM, Routes
+from tap2tap.supervisor.routes import LOOKS, LOOKS_OF_SESSION, STORM, Routes
 from tap2tap.workers.worker import Cable
 
 PEER = Endpoint(ipaddress.ip_address("192.0.2.1"), 1234)
@@ -91,13 +91,42 @@ def test_one_route_of_several_is_enough(world: World, capfd: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("link", [Link.NONE, Link.UP])
-def test_a_peer_that_is_there_is_left_alone(world: World, capfd: pytest.CaptureFixture[str], link: Link) -> None:
+def test_a_peer_that_is_there_is_called_elsewhere_when_there_is_no_route(
+    world: World, capfd: pytest.CaptureFixture[str], link: Link
+) -> None:
+    """Once, and once more when it can be where it was."""
     endpoint.store(world.memory.slots, Slot.PEER, PEER)
     world.memory.slots[Slot.LINK] = link
     world.memory.slots[Slot.PEER_HEARD] = clock.now_ns()
+    world.routes[OTHER] = 0
+    assert world.look() == 0
+    world.routes[OTHER] = ETHERNET
+    assert world.look() == 0
     for interface in (0, ETHERNET):
         world.routes[PEER] = interface
+        assert world.look(1) == 1
         assert world.look() == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_session_without_a_route_is_told_of_while_it_lasts(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    endpoint.store(world.memory.slots, Slot.PEER, PEER)
+    world.memory.slots[Slot.LINK] = Link.UP
+    world.routes = {PEER: 0, OTHER: 0}
+    assert world.look(LOOKS_OF_SESSION - 1) == 0
+    assert capfd.readouterr().err == ""
+    assert world.look() == 0
+    assert capfd.readouterr().err.count("no route to the peer") == 1
+    world.routes[OTHER] = ETHERNET
+    assert world.look() == 1
+    assert capfd.readouterr().err.count("there is a route to the peer") == 1
+
+
+def test_what_is_over_soon_is_not_told(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """As of an address that is tentative yet."""
+    for interface in (0, ETHERNET, 0, ETHERNET):
+        world.routes = {PEER: interface, OTHER: interface}
+        world.look(LOOKS - 1)
     assert capfd.readouterr().err == ""
 
 
@@ -129,20 +158,7 @@ def test_a_loop_is_cut_and_what_is_no_loop_is_not(world: World, link: Link) -> N
     world.look(1)
     world.routes[PEER] = ETHERNET
     assert world.look() == 1
-    assert {*world.carrier[2:]} == {link != Link.DOWN}
-
-
-def test_a_link_that_goes_down_when_its_cable_is_plugged_in_again_has_no_carrier(world: World) -> None:
-    world.memory.slots[Slot.LINK] = Link.UP
-    endpoint.store(world.memory.slots, Slot.PEER, PEER)
-    world.routes[PEER] = TAP
-    world.look(frames=STORM)
-    world.routes[PEER] = ETHERNET
-    world.look(1)
-    assert world.carrier[-1]
-    world.memory.slots[Slot.LINK] = Link.DOWN
-    world.look()
-    assert not world.carrier[-1]
+    assert world.carrier[2:] == ([True] if link is Link.NONE else []), "with a key the link plugs it in, who is called"
 
 
 def test_where_much_comes_in_the_route_is_another_one_than_it_seems(world: World) -> None:

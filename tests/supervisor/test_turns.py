@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap2tap.endpoint import Endpoint
-from tap2tap.supervisor.turns import GRACE, LONGEST, LOST, PATIENCE, UNANSWERED, UNREACHABLE, Turns
+from tap2tap.supervisor.turns import AGAIN, GRACE, LONGEST, LOST, PATIENCE, UNANSWERED, UNREACHABLE, Turns
 
 ALL = [Endpoint(ipaddress.ip_address(f"192.0.2.{number}"), 1234) for number in range(1, 7)]
 KEEPALIVE = 4
@@ -50,8 +50,8 @@ class World:
 
     @property
     def tried(self) -> list[Endpoint]:
-        """Who was asked, in order."""
-        return [who for _, who in self.asked]
+        """Who was asked, in order, each once a turn or more."""
+        return [who for who, _ in itertools.groupby(who for _, who in self.asked)]
 
 
 def only(*some: Endpoint, after: float = 0.1) -> Callable[[Endpoint], float]:
@@ -90,7 +90,7 @@ def test_one_that_dies_under_traffic_is_left_in_time() -> None:
     died = world.now
     world.run(60, frames=1)
     assert world.tried[-1] == ALL[2]
-    assert [who for who, _ in itertools.groupby(world.tried)] == ALL[:3]
+    assert world.tried == ALL[:3]
     assert world.turns.present == ALL[2]
     left = next(when for when, who in world.asked if who == ALL[1])
     assert UNANSWERED - 0.5 <= left - died <= UNANSWERED + 1
@@ -145,6 +145,36 @@ def test_another_address_takes_the_place_of_one_that_is_silent() -> None:
     assert world.turns.present == ALL[0]
     world.alive = only(ALL[1])
     world.run(5)
+    assert world.turns.present == ALL[1]
+
+
+def test_one_that_the_name_has_no_more_is_left_at_once_if_it_is_not_there() -> None:
+    world = World(ALL[:1], only(ALL[0]))
+    world.run(1)
+    world.alive = only(ALL[1])
+    world.candidates = ALL[1:2]
+    world.run(PATIENCE + 0.5)
+    assert world.turns.present == ALL[1]
+
+
+def test_one_that_is_not_there_yet_is_found_while_its_long_turn_lasts() -> None:
+    world = World(ALL[:2], only())
+    world.run(2 * (PATIENCE + 2 * PATIENCE + LONGEST + 1) + AGAIN)
+    present = world.turns.present
+    assert present
+    world.alive = only(present)
+    world.run(AGAIN + 0.5)
+    assert world.turns.answered
+    assert world.turns.present == present
+
+
+def test_where_all_is_refused_turns_stay_short() -> None:
+    world = World(ALL[:2], only())
+    for _ in range(100):
+        world.run(0.25)
+        world.turns.refused()
+    world.alive = only(ALL[1])
+    world.run(2 * PATIENCE + 1)
     assert world.turns.present == ALL[1]
 
 

@@ -6,6 +6,7 @@ from tap2tap.endpoint import Endpoint
 from tap2tap.protocols.secure.actions import FOREVER, NEVER, Action, Note
 from tap2tap.protocols.secure.attempts import Attempts
 from tap2tap.protocols.secure.exchange import Exchange
+from tap2tap.protocols.secure.home import Home
 from tap2tap.protocols.secure.limits import CALLS_BACK, GOODBYE_WAIT, PATIENCE, TRUSTED, Timers
 from tap2tap.protocols.secure.presence import Presence
 from tap2tap.protocols.secure.recent import Sparingly
@@ -13,9 +14,22 @@ from tap2tap.protocols.secure.sessions import Session, Sessions
 
 
 class Calls:
-    """Times are of the link's clock. `last` is where the peer was before this end was started, if that is known."""
+    """Times are of the link's clock. `home` is where the peer is configured to be.
 
-    __slots__ = ("_attempts", "_call_back", "_exchange", "_not_before", "_notes", "_presence", "_sessions", "_timers")
+    `last` is where it was before this end was started, if that is known.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_call_back",
+        "_exchange",
+        "_home",
+        "_not_before",
+        "_notes",
+        "_presence",
+        "_sessions",
+        "_timers",
+    )
 
     def __init__(
         self,
@@ -23,12 +37,14 @@ class Calls:
         sessions: Sessions,
         presence: Presence,
         exchange: Exchange,
+        home: Home,
         *,
         last: Endpoint | None,
         notes: Sparingly,
         timers: Timers,
     ) -> None:
         self._attempts, self._sessions, self._presence, self._exchange = attempts, sessions, presence, exchange
+        self._home = home
         self._call_back = last  # until a session is proved, or CALLS_BACK were in vain
         self._notes, self._timers = notes, timers
         self._not_before = NEVER  # of the next series: the peer has just said goodbye
@@ -56,7 +72,7 @@ class Calls:
 
     def look(self, now: float) -> None:
         """If the peer is heard and may not hear us, see whether it does at another endpoint; before sessions expire."""
-        if len(self._exchange.home) > 1 and self._sessions.is_unheard(now):
+        if len(self._home) > 1 and self._sessions.is_unheard(now):
             self._attempts.soon(now)
 
     def moved(self, now: float, new: Sequence[Endpoint]) -> None:
@@ -80,7 +96,7 @@ class Calls:
         if unheard and self._notes.allows(now, "silent"):
             todo.append(Note("no answer from the peer: is it running and reachable, with the other end's key file?"))
         lost = self._presence.is_in_vain(now, attempts.started, self._timers.forget_endpoint)
-        if lost and not self._exchange.home and not self._presence.up:
+        if lost and not self._home and not self._presence.up:
             self._presence.forget_endpoint()
             todo += self._exchange.forget()
         if not self._knows_anybody():
@@ -100,14 +116,14 @@ class Calls:
         return self._not_before if self._not_before > after else FOREVER
 
     def _knows_anybody(self) -> bool:
-        return bool(self._exchange.home) or self._presence.endpoint is not None or self._call_back is not None
+        return bool(self._home) or self._presence.endpoint is not None or self._call_back is not None
 
     def _targets(self) -> tuple[list[Endpoint], list[Endpoint]]:
         """Return where the peer is tried in each round, and where besides.
 
         That is where it is configured to be, and where it was heard last: one of them may be stale.
         """
-        best, *others = self._exchange.home or (None,)
+        best, *others = self._home or (None,)
         leaders: dict[Endpoint, Endpoint] = {}
         for each in (best, self._presence.endpoint, self._call_back):
             if each is not None:
@@ -143,6 +159,6 @@ class Calls:
         patience = self._timers.rekey_after * PATIENCE
         if current.initiator:
             return current.rekey_at
-        home, here = self._exchange.home, self._presence.endpoint
-        astray = len(home) > 0 and (here is None or here not in home)
+        here = self._presence.endpoint
+        astray = bool(self._home) and (here is None or here not in self._home)
         return current.rekey_at - patience if astray else current.rekey_at + patience

@@ -24,15 +24,14 @@ from tap2tap.protocols.secure.wire import OVERHEAD
 class Exchange:
     """Times are of the link's clock. `mtu` is that of our own tap; `home` is where the peer is configured to be."""
 
-    __slots__ = ("_answers", "_checker", "_on", "_presence", "home", "measurement")
+    __slots__ = ("_answers", "_checker", "_on", "_presence", "measurement")
 
     def __init__(
         self, presence: Presence, home: Home, *, mtu: int, random: Callable[[int], bytes], timers: Timers
     ) -> None:
-        self.home = home
         self.measurement = Measurement(mtu, timers)
         self._presence = presence
-        self._checker = PathChecker(random)
+        self._checker = PathChecker(home, random)
         self._on: Session | None = None  # what control datagrams are sent on; None: nothing that takes them
         self._answers: deque[float] = deque(maxlen=ANSWERS_PER_SECOND)  # when the last ones were given
 
@@ -58,9 +57,9 @@ class Exchange:
         """The peer's newest datagram came from here; `new_session`: and is the first on its session."""
         if new_session:
             self._checker.pardon(endpoint)
-        if self._checker.refuses(now, endpoint, self.home):
+        if self._checker.refuses(now, endpoint):
             return []
-        todo = self._checker.follow(now, endpoint, self.home, can_ask=self._on is not None)
+        todo = self._checker.follow(now, endpoint, can_ask=self._on is not None)
         return todo + self._presence.locate(self._checker.endpoint or endpoint)
 
     def check_again(self, now: float) -> list[Action]:
@@ -68,7 +67,7 @@ class Exchange:
         here = self._checker.endpoint
         if here is None:
             return []
-        return self._checker.follow(now, here, self.home, can_ask=self._on is not None)
+        return self._checker.follow(now, here, can_ask=self._on is not None)
 
     def hear(self, now: float, received: Received) -> list[Action]:
         """Take a control datagram that came on a session which is proved and has them."""
@@ -93,7 +92,7 @@ class Exchange:
             self._on = None
             todo += self.measurement.end()
         before = self._checker.endpoint
-        todo += self._checker.tick(now, self.home, can_ask=self._on is not None)
+        todo += self._checker.tick(now, can_ask=self._on is not None)
         after = self._checker.endpoint
         if after is not None and after != before:
             todo += self._presence.fall_back(after)

@@ -9,7 +9,9 @@ from typing import Final
 
 # 2.4 The mac of handshake messages
 
-WAITING: Final = 24  # initiations of ours that may wait for a response; 3.1 says the same
+# Initiations of ours that may wait for a response; 3.1 says the same. They are as many as are made while one waits: at
+# most three rounds.
+WAITING: Final = 24
 
 # 2.5 Data
 

@@ -68,7 +68,6 @@ class Link:
         self._keepalive, self._mtu, self._hardware_aes, self._random = keepalive, mtu, hardware_aes, random
         self._timers = timers or Timers()
         self._identity = Identity(keys)
-        self._notes = Sparingly()
         self._responder = Responder(
             self._identity,
             keepalive=keepalive,
@@ -80,13 +79,14 @@ class Link:
         self._attempts = Attempts(self._identity, self._offer, random, self._timers)
         self._sessions = Sessions(self._timers)
         self._presence = Presence(keepalive, self._timers)
-        self._client, self._home = client, Home(candidates)
+        self._client, self._home, self._notes = client, Home(candidates), Sparingly()
         self._exchange = Exchange(self._presence, self._home, mtu=mtu, random=random, timers=self._timers)
         self._calls = Calls(
             self._attempts,
             self._sessions,
             self._presence,
             self._exchange,
+            self._home,
             last=None if client else last,
             notes=self._notes,
             timers=self._timers,

@@ -29,7 +29,8 @@ def is_same(one: Endpoint, other: Endpoint | None) -> bool:
 class PathChecker:
     """Times are of the link's clock. `random(n)` returns n unpredictable bytes.
 
-    `can_ask` tells whether there is a session on which the peer understands control datagrams.
+    `home` is where the peer is configured to be, the best first, as it is at the time. `can_ask` tells whether there is
+    a session on which the peer understands control datagrams.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class PathChecker:
         "_asked",
         "_checked",
         "_checked_at",
+        "_home",
         "_random",
         "_refused",
         "_remember_at",
@@ -49,8 +51,8 @@ class PathChecker:
         "limited",
     )
 
-    def __init__(self, random: Callable[[int], bytes]) -> None:
-        self._random = random
+    def __init__(self, home: Collection[Endpoint], random: Callable[[int], bytes]) -> None:
+        self._home, self._random = home, random
         self.endpoint: Endpoint | None = None  # where frames go, as far as that was learnt
         self.limited = False  # whether `endpoint` is sent little until it answers
         self._checked: Endpoint | None = None  # the last address that answered
@@ -63,25 +65,25 @@ class PathChecker:
         self._remembered: Endpoint | None = None
         self._remember_at = NEVER  # not before
 
-    def refuses(self, now: float, endpoint: Endpoint, home: Collection[Endpoint]) -> bool:
-        """Tell whether the peer is not to be followed to this address. `home` are the configured ones, best first."""
+    def refuses(self, now: float, endpoint: Endpoint) -> bool:
+        """Tell whether the peer is not to be followed to this address."""
         if now < self._refused.get(endpoint.from_anywhere, NEVER):
             return True
         exhausted = now < self._allowance_until and self._allowance < 2 * LEAST_ALLOWANCE
-        return exhausted and not is_same(endpoint, self.endpoint) and not self._is_good(endpoint, home)
+        return exhausted and not is_same(endpoint, self.endpoint) and not self._is_good(endpoint)
 
     def pardon(self, endpoint: Endpoint) -> None:
         """A new session was proved from here, which is more than a datagram with another source."""
         self._refused.pop(endpoint.from_anywhere, None)
 
-    def follow(self, now: float, endpoint: Endpoint, home: Collection[Endpoint], *, can_ask: bool) -> list[Action]:
+    def follow(self, now: float, endpoint: Endpoint, *, can_ask: bool) -> list[Action]:
         """The peer is here: because it moved, or because a new session begins here, which is a time to check again."""
         moved, known = not is_same(endpoint, self.endpoint), is_same(endpoint, self._checked)
         todo: list[Action] = [] if moved else self._leave_from(endpoint)
         if not moved and (self._try_at < FOREVER or (known and now < self._checked_at + CHECK_AGAIN)):
             return todo
         self.endpoint, self._token, self._try_at = endpoint, None, FOREVER
-        self.limited = can_ask and not self._is_good(endpoint, home)
+        self.limited = can_ask and not self._is_good(endpoint)
         if moved or self.limited:
             todo.append(PeerAt(endpoint, self._allow(now) if self.limited else None))
         if can_ask and (not known or not moved):
@@ -103,7 +105,7 @@ class PathChecker:
         self._refused.pop(self.endpoint.from_anywhere, None)
         return todo + self._remember(now)
 
-    def tick(self, now: float, home: Collection[Endpoint], *, can_ask: bool) -> list[Action]:
+    def tick(self, now: float, *, can_ask: bool) -> list[Action]:
         """Ask again, or give the address up, if that is due. Then `endpoint` is another one."""
         todo = self._remember(now)
         if now < self._try_at:
@@ -111,7 +113,7 @@ class PathChecker:
         if can_ask and self._tries < len(CHECK_DELAYS):
             return todo + self._ask(now)
         self._try_at = FOREVER
-        if self.limited and self.endpoint and (back := self._checked or next(iter(home), None)):
+        if self.limited and self.endpoint and (back := self._checked or next(iter(self._home), None)):
             self._refused = {one: until for one, until in self._refused.items() if now < until}
             self._refused[self.endpoint.from_anywhere] = now + REFUSED
             self.endpoint, self.limited = back, False
@@ -131,9 +133,11 @@ class PathChecker:
         waits = self._checked is not None and not is_same(self._checked, self._remembered)
         return min(self._try_at, self._remember_at if waits else FOREVER)
 
-    def _is_good(self, endpoint: Endpoint, home: Collection[Endpoint]) -> bool:
+    def _is_good(self, endpoint: Endpoint) -> bool:
         """Tell whether there is no better place than this one: none has answered, or was configured."""
-        return is_same(endpoint, self._checked) if self._checked else not home or endpoint.from_anywhere in home
+        if self._checked:
+            return is_same(endpoint, self._checked)
+        return not self._home or endpoint.from_anywhere in self._home
 
     def _leave_from(self, endpoint: Endpoint) -> list[Action]:
         """The peer has called another address of ours, from where it was: answer from there.

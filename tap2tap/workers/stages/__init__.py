@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from tap2tap import endpoint
 from tap2tap.counters import Link, Slot
 from tap2tap.protocols.secure.mailbox import Order, WorkerEnd
 from tap2tap.workers.arena import Arena
@@ -91,7 +92,8 @@ def opener(cable: Cable, arena: Arena, room: int, channel: socket.socket | None)
         opened = SecureOpen(cable.memory, end, family, arena, room, lengths, client=cable.client)
         _take_over(cable, end, opened.obey)
         return opened
-    peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, fixed=cable.client)
+    here = endpoint.load(slots, Slot.LOCAL) or endpoint.from_sockaddr(cable.sock.getsockname())
+    peers = PeerFilter(slots, Slot.PEER, Slot.PEER_HEARD, family, here, fixed=cable.client)
     return PlainOpen(counts, peers, lengths, cable.sock)
 
 

@@ -13,12 +13,12 @@ cdef class Address:
 
 
 cdef class PeerFilter:
-    cdef object _slots
+    cdef object _slots, _here
     cdef unsigned long long[::1] _words  # the same
     cdef Py_ssize_t _at, _heard, _length
     cdef bint _fixed
     cdef Address _peer
-    cdef unsigned long long _quiet_until
+    cdef unsigned long long _paid_until, _confirmed
 
     cpdef bint admits(self, bytes source, unsigned long long now) except -1
     cpdef bint answers(self, unsigned long long now) except -1

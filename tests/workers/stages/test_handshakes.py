@@ -100,7 +100,7 @@ def test_what_is_wrong_is_said_once_in_words_that_help(capfd: pytest.CaptureFixt
             both.opened([initiation(number, OTHER_KEY)], THERE)
         said = capfd.readouterr().err
         assert said.count("\n") == 1
-        assert "do both ends use the same key file?" in said
+        assert "do both ends use the same key file, or does --remote lead back here?" in said
         assert "198.51.100.7:4321" in said
     with pair(7) as both:
         both.into.order(Order(Task.OWN_MAC, data=OTHER_KEY))

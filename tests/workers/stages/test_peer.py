@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from tap2tap.endpoint import ENDPOINT_SLOTS, Endpoint, from_raw, load, store
 from tap2tap.workers.stages import peer as peer_module
-from tap2tap.workers.stages.peer import QUIET, SILENCE, Address, PeerFilter
+from tap2tap.workers.stages.peer import BURST, QUIET, SILENCE, Address, PeerFilter
 
 CHECK = ENDPOINT_SLOTS - 1
 AT, HEARD = 1, 7
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 SECOND = 10**9
+ANYWHERE = Endpoint(ipaddress.ip_address("::"), 1234)
 
 
 def raw(host: str, port: int, family: int = INET, local: str | None = None) -> bytes:
@@ -38,13 +39,13 @@ def slots() -> memoryview:
 
 def server(block: memoryview, family: int = INET) -> PeerFilter:
     """The filter of a tunnel without --remote."""
-    return PeerFilter(block, AT, HEARD, family, fixed=False)
+    return PeerFilter(block, AT, HEARD, family, ANYWHERE, fixed=False)
 
 
 def client(block: memoryview, remote: bytes, family: int = INET) -> PeerFilter:
     """The filter of a tunnel with --remote."""
     store(block, AT, from_raw(remote))
-    return PeerFilter(block, AT, HEARD, family, fixed=True)
+    return PeerFilter(block, AT, HEARD, family, ANYWHERE, fixed=True)
 
 
 def test_a_client_admits_its_remote_only_and_for_ever() -> None:
@@ -155,7 +156,7 @@ def test_frames_leave_from_where_the_peer_sends_to(fixed: bool, calls: list[tupl
     block = slots()
     peers = client(block, ALICE) if fixed else server(block)
     peer, local = ("alice" if fixed else None), None
-    now = heard = quiet_until = 0
+    now = heard = confirmed = paid_until = 0
     for what, to, pause in calls:
         now += pause
         if what == "supervisor":
@@ -170,10 +171,13 @@ def test_frames_leave_from_where_the_peer_sends_to(fixed: bool, calls: list[tupl
             expected = what == peer or (not fixed and (peer is None or now - heard >= SILENCE))
             assert peers.admits(raw(*WHO[what], local=to), now) == expected
             if expected:
-                answers = not fixed and (what != peer or now >= quiet_until)
-                peer, local, heard = what, to, now
+                paid = max(paid_until, now) + QUIET
+                answers = not fixed and paid <= now + BURST * QUIET
+                if not fixed or local in (None, to) or now - confirmed >= SILENCE:
+                    local, confirmed = to, now  # else only a forger would choose another one
+                peer, heard = what, now
                 assert peers.answers(now) == answers
-                quiet_until = now + QUIET if answers else quiet_until
+                paid_until = paid if answers else paid_until
         assert load(block, AT) == (from_raw(raw(*WHO[peer], local=local)) if peer else None)
         assert Address(block, AT, INET).current() == (raw(*WHO[peer], local=local) if peer else None)
 
@@ -193,13 +197,47 @@ def test_a_client_leaves_the_remote_to_the_supervisor_that_turns_to_another_mean
     assert load(block, AT) == from_raw(MALLORY)
 
 
-@given(st.integers(0, 20), st.integers(0, 2 * QUIET))
-def test_two_servers_that_a_forger_made_each_others_peers_fall_silent(delay: int, start: int) -> None:
+@pytest.mark.parametrize(
+    ("here", "source"),
+    [
+        (ANYWHERE, raw("198.51.100.1", 1234, INET6, "198.51.100.1")),
+        (ANYWHERE, raw("2001:db8::1", 1234, INET6, "2001:db8::1")),
+        (from_raw(raw("198.51.100.1", 1234)), raw("198.51.100.1", 1234)),
+    ],
+)
+@pytest.mark.parametrize("fixed", [False, True])
+def test_we_are_no_peer_of_ourselves(here: Endpoint, source: bytes, fixed: bool) -> None:
+    block, family = slots(), INET if len(source) == len(ALICE) else INET6
+    if fixed:
+        store(block, AT, from_raw(source).from_anywhere)
+    peers = PeerFilter(block, AT, HEARD, family, here._replace(port=1235), fixed=fixed)
+    assert peers.admits(source, 1)
+    block = slots()
+    peers = PeerFilter(block, AT, HEARD, family, here, fixed=fixed)
+    assert not peers.admits(source, 1)
+    assert block[HEARD] == 0
+    assert load(block, AT) is None
+
+
+def test_every_answer_that_makes_a_peer_is_sent_and_a_few_more() -> None:
+    peers = server(slots())
+    for who, start in ((ALICE, 0), (MALLORY, SILENCE + SECOND)):
+        for number in range(BURST + 1):
+            assert peers.admits(who, start + number)
+            assert peers.answers(start + number) == (number < BURST)
+        assert not peers.answers(start + QUIET - 1)
+        assert peers.answers(start + QUIET)
+
+
+@given(st.integers(0, 2000), st.integers(0, 2 * QUIET), st.integers(1, 2))
+def test_two_servers_that_a_forger_made_each_others_peers_fall_silent(delay: int, start: int, forged: int) -> None:
+    """`delay` is in milliseconds, for one direction."""
     ends = [server(slots()), server(slots())]
-    now, at, answers = start, 0, 0
-    while ends[at].admits(ALICE, now) and ends[at].answers(now):  # each is Alice to the other
-        at, now, answers = 1 - at, now + delay * 10**6, answers + 1
-        assert answers < 3
+    for at in range(forged):
+        now, answers = start, 0
+        while ends[at].admits(ALICE, now) and ends[at].answers(now):  # each is Alice to the other
+            at, now, answers = 1 - at, now + delay * 10**6, answers + 1
+            assert answers <= 10 * BURST
 
 
 def test_there_is_nowhere_to_send_until_a_peer_is_known() -> None:
@@ -241,3 +279,14 @@ def test_the_address_has_the_form_of_the_socket() -> None:
         "0009 c0000201 0000000000000000 00000000"
     )
     assert Address(block, AT, INET6).current() == raw("::ffff:192.0.2.1", 9, INET6)
+
+
+def test_a_client_goes_on_from_where_the_server_knows_it_while_that_is_heard() -> None:
+    block = slots()
+    peers = client(block, ALICE)
+    true, forged = (raw(*WHO["alice"], local=ours) for ours in OURS[1:])
+    assert peers.admits(true, SECOND)
+    assert peers.admits(forged, SILENCE)
+    assert load(block, AT) == from_raw(true)
+    assert peers.admits(forged, SILENCE + SECOND)  # nothing has come to the other one for long: it may be gone
+    assert load(block, AT) == from_raw(forged)

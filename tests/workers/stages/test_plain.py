@@ -15,13 +15,14 @@ from tap2tap.endpoint import Endpoint, from_raw, from_sockaddr, load, store
 from tap2tap.workers.arena import Arena
 from tap2tap.workers.path import Path
 from tap2tap.workers.stages.lengths import LengthFilter
-from tap2tap.workers.stages.peer import QUIET, SILENCE, PeerFilter
+from tap2tap.workers.stages.peer import BURST, QUIET, SILENCE, PeerFilter
 from tap2tap.workers.stages.plain import Keepalive, PlainOpen, PlainSeal
 from tap2tap.workers.train import Train
 from tests.support import frames
 from tests.support.ends import slots
 from tests.support.pair import HERE, THERE
 
+NOBODY_HERE = Endpoint(ipaddress.ip_address("0.0.0.0"), 1)
 NOBODY = Endpoint(ipaddress.ip_address("255.255.255.255"), 1234).raw(socket.AF_INET)
 
 
@@ -31,7 +32,7 @@ class Opener:
     def __init__(self, sock: socket.socket, *, client: bool = False) -> None:
         self.memory = memory.create()
         self.arena = Arena(1 << 17)
-        peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, fixed=client)
+        peers = PeerFilter(self.memory.slots, Slot.PEER, Slot.PEER_HEARD, socket.AF_INET, NOBODY_HERE, fixed=client)
         self.stage = PlainOpen(self.memory.inbound, peers, LengthFilter(self.memory.inbound), sock)
 
     def opened(self, *datagrams: bytes, source: bytes = HERE) -> list[bytes]:
@@ -114,11 +115,15 @@ def test_a_server_answers_empty_datagrams_of_its_peer_now_and_then(
         server = Opener(sock)
         for source, pause, expected in (
             (first, 0, [1, 0]),  # at once
+            *[(first, 0, [1, 0])] * (BURST - 1),
+            (first, 0, [0, 0]),
             (first, QUIET - 1, [0, 0]),
             (second, 0, [0, 0]),
             (first, 1, [1, 0]),
             (second, SILENCE - 1, [0, 0]),
             (second, 1, [0, 1]),  # at once, too: it is the peer now
+            *[(second, 0, [0, 1])] * (BURST - 1),
+            (second, 0, [0, 0]),
             (first, QUIET, [0, 0]),
         ):
             now += pause

@@ -62,7 +62,8 @@ class Handshakes:
         if not self._own_key or not (is_initiation(datagram) or is_response(datagram)):
             return
         if matches(self._own_key, datagram):
-            kind, line = "reflected", "our own handshake came back: do both ends use the same key file?"
+            kind = "reflected"
+            line = "our own handshake came back: do both ends use the same key file, or does --remote lead back here?"
         else:
             kind, line = "stranger", "a handshake failed authentication: is the other key file of this cable there?"
         if self._lines.allows(clock.now(), kind):
