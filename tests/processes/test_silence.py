@@ -24,7 +24,7 @@ def silent(told: Iterable[bytes]) -> bool:
 def test_a_wrong_key_is_silence_on_the_wire_and_one_line_at_home(lab: Lab, tmp_path: Path, fault: str) -> None:
     home, _ = make_keys(tmp_path)
     vps = make_keys(tmp_path, "other-")[1] if fault == "wrong-key" else home
-    line = "a handshake failed authentication" if fault == "wrong-key" else "do both ends use the same key file?"
+    line = "a handshake failed authentication" if fault == "wrong-key" else "do both ends use the same key file"
     with (
         Sniffer(lab.right) as sniffer,
         secure(lab.right, vps, timers=IMPATIENT) as server,
