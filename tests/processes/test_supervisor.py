@@ -193,7 +193,8 @@ def test_an_idle_tunnel_hardly_ever_wakes_up(lab: Lab) -> None:
         time.sleep(3)  # the window of the measurement
         woken = [wake_ups(process) - then for process, then in zip(processes, before, strict=True)]
         used = sum(run_time(process) for process in processes) - used
-        assert max(woken) <= 15, dict(zip(processes, woken, strict=True))
+        # Two a second, and one whenever somebody asks for the figures of all tunnels, as other tests do.
+        assert max(woken) <= 45, dict(zip(processes, woken, strict=True))
         assert used < 0.005 * 3e9
 
 
