@@ -47,8 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means: one more than there are CPUs, as most tests wait for something half of their time."""
-    return len(os.sched_getaffinity(0)) + 1
+    """What `-n auto` means: two more than there are CPUs, as most tests wait for something half of their time."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 def lacking(what: str) -> NoReturn:
