@@ -16,7 +16,6 @@ from tap2tap.supervisor.process import Identity
 from tap2tap.supervisor.publisher import published
 from tap2tap.supervisor.signals import Interrupted, Signals
 from tap2tap.supervisor.tap_keeper import Keeper
-from tap2tap.supervisor.tunnel import Tunnel
 
 
 def run(config: Config) -> int:
@@ -46,6 +45,8 @@ def run(config: Config) -> int:
         digest = link.key_digest if link else b""
         cable = stack.enter_context(make_cable(config, shared, candidates, keeper, binding, digest, stop))
         publisher = stack.enter_context(published(shared, become[0]))
+        from tap2tap.supervisor.tunnel import Tunnel  # loaded while the tap was set up
+
         return Tunnel(config, cable, link, hooks, candidates, keeper, binding, publisher, stop).carry(become)
     return OK
 

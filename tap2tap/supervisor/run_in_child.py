@@ -71,13 +71,20 @@ class Job:
 
 
 def run_in_child(
-    role: str, what: str, work: Callable[[], bytes], stop: signals.Signals, keep: Collection[int] = ()
+    role: str,
+    what: str,
+    work: Callable[[], bytes],
+    stop: signals.Signals,
+    keep: Collection[int] = (),
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> bytes:
     """Do `work` in a process of its own, which has the descriptors `keep`, wait for it and return the answer.
 
-    Raises the StartError that it raised or that it died of, Interrupted when a stop signal came meanwhile.
+    `meanwhile` is done here. Raises the StartError that it raised or that it died of, Interrupted when a stop signal
+    came meanwhile.
     """
     with closing(Job(role, what, work, keep=keep)) as job:
+        meanwhile()
         stop.wait(job.fd)
         return job.take()
 

@@ -50,8 +50,13 @@ def set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper
             raise StartError(f"cannot set up {tap.name}: {error.strerror}") from error
 
     keep = [tap.fd, *([keeper.fd] if keeper.started else [])]
-    found, offloads = json.loads(run_in_child("set-up", "setting up the interface", work, stop, keep))
+    found, offloads = json.loads(run_in_child("set-up", "setting up the interface", work, stop, keep, load_tunnel))
     return SetUp(found, tuple(offloads))
+
+
+def load_tunnel() -> None:
+    """Load what is wanted when the tap is set up: that takes as long as loading pyroute2, which another CPU does."""
+    import tap2tap.supervisor.tunnel  # noqa: F401
 
 
 def _set_up(tap: Tap, config: Config, mtu: int, key_digest: bytes, keeper: Keeper) -> SetUp:

@@ -16,7 +16,7 @@ AS_NOBODY = [
     sys.executable,
     "-c",
     "import os, sys, encodings.idna, pyroute2, tap2tap.cli, tap2tap.commands.stats, tap2tap.commands.tunnel, "
-    "tap2tap.supervisor.main; "
+    "tap2tap.supervisor.main, tap2tap.supervisor.tunnel; "
     "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534); "
     "sys.exit(tap2tap.cli.main(sys.argv[1:]))",
 ]
