@@ -12,7 +12,7 @@ from tap2tap.counters import Count, Slot
 from tap2tap.endpoint import HEADERS, Endpoint
 from tap2tap.supervisor import netlink
 from tap2tap.supervisor.loop import Part, next_second
-from tap2tap.supervisor.routes import is_tap, route_to
+from tap2tap.supervisor.routes import Routes, route_to
 from tap2tap.workers.worker import Cable
 
 UNKNOWN = 1500  # the MTU of most paths
@@ -45,9 +45,10 @@ class PlainPath(Part):
     long all of them.
     """
 
-    def __init__(self, cable: Cable) -> None:
+    def __init__(self, cable: Cable, routes: Routes) -> None:
         self.due = next_second(clock.now())
         self._cable = cable
+        self._routes = routes
         self._told = False
         self._parts = 0  # that frames have gone in so far, and were no reason to tell it
 
@@ -55,20 +56,13 @@ class PlainPath(Part):
         """Measure again: the peer, the routes, and what ICMP has told of them may have changed."""
         self.due = next_second(clock.now())
         parts = self._cable.memory.outbound[Count.PARTS]
-        if self._loops():
+        if self._routes.loops:
             self._parts = parts
             return
         payload, headers = measure(self._cable)
         if parts != self._parts and not self._told:
             self._told = True
             self._warn(payload, headers)
-
-    def _loops(self) -> bool:
-        """Whether the route to the peer leads out of our own tap."""
-        peer = endpoint.load(self._cable.memory.slots, Slot.PEER)
-        with suppress(OSError):
-            return peer is not None and is_tap(self._cable.tap, route_to(self._cable.sock, peer).interface)
-        return False
 
     def _warn(self, payload: int, headers: int) -> None:
         fits = payload - device.ETHERNET_HEADER

@@ -34,17 +34,11 @@ def route_to(sock: socket.socket, peer: Endpoint) -> netlink.Route:
     return netlink.route(peer, here.port, source, udp_socket.mark_of(sock), interface, os.fstat(sock.fileno()).st_uid)
 
 
-def is_tap(tap: int, interface: int) -> bool:
-    """Whether this is the index of that tap, which may have been moved, or renamed. Raises OSError."""
-    name, mac = device.name_and_mac(tap)
-    found = netlink.link(name=name)
-    return found is not None and found.number == interface and found.address == mac
-
-
 class Routes(Part):
     """`known` tells where the peer may be; `wake` is called when there is a route again, or only another one.
 
-    `bound` tells whether the socket is bound: what it is to be bound to is waited for elsewhere.
+    `bound` tells whether the socket is bound: what it is to be bound to is waited for elsewhere. `loops` of this object
+    tells whether the last look has found a route that leads into the tunnel itself.
     """
 
     def __init__(
@@ -61,7 +55,7 @@ class Routes(Part):
         self._bound = bound
         self._none: set[Endpoint] = set()  # to which there was no route
         self._looks = 0  # since there was one
-        self._waits = self._loops = self._unplugged = False
+        self.loops = self._waits = self._unplugged = False
         self._other = 0  # the index of an interface that is not our tap
         self._frames = self._datagrams = 0
 
@@ -111,11 +105,13 @@ class Routes(Part):
             return None if error.errno in NO_ROUTE else netlink.Route(0, 0)
 
     def _is_tap(self, interface: int) -> bool:
-        """Whether this is the index of our tap, as far as the kernel tells."""
+        """Whether this is the index of our tap, which may have been moved, or renamed, as far as the kernel tells."""
         if interface in (0, self._other):
             return False
         with suppress(OSError):
-            if is_tap(self._cable.tap, interface):
+            name, mac = device.name_and_mac(self._cable.tap)
+            found = netlink.link(name=name)
+            if found and found.number == interface and found.address == mac:
                 return True
             self._other = interface
         return False
@@ -125,19 +121,19 @@ class Routes(Part):
         frames, datagrams = self._cable.memory.outbound[Count.FRAMES], self._cable.memory.inbound[Count.DATAGRAMS]
         storm = frames - self._frames >= STORM and (datagrams - self._datagrams) * 100 < frames - self._frames
         self._frames, self._datagrams = frames, datagrams
-        if peers and not self._loops:
+        if peers and not self.loops:
             address = peers[0].address
             log.warning(
                 f"the route to {address} leads into this tunnel: give it one outside, ip route add {address} via"
                 " GATEWAY, or start with --device NAME, or with --mark N and an ip rule for that mark",
                 interface=self._cable.name,
             )
-        if self._loops and not peers:
+        if self.loops and not peers:
             log.info("the route to the peer does not lead into this tunnel any more")
             self._plug()
             self._wake()
-        self._loops = bool(peers)
-        if storm and self._loops:
+        self.loops = bool(peers)
+        if storm and self.loops:
             self._unplugged = True
             device.set_carrier(self._cable.tap, on=False)
 

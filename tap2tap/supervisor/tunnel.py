@@ -92,14 +92,15 @@ class Tunnel:
     def _parts(self) -> list[Part]:
         """What is looked after beside the children."""
         cable, link, calling = self._cable, self._link, self._calling
+        routes = Routes(cable, lambda: calling.known, calling.wake, lambda: self._binding.bound)
         return [
             self._hooks,
             self._publisher,
             self._keeper,
             self._binding,
-            link or PlainPath(cable),
             calling,
-            Routes(cable, lambda: calling.known, calling.wake, lambda: self._binding.bound),
+            routes,
+            link or PlainPath(cable, routes),
             Bridges(cable.tap, parts=link is not None),
             Queues(cable.tap),
             Sleep(cable, calling.wake),
