@@ -46,7 +46,7 @@ def make_cable(
         if call := udp.refused(sock):
             raise StartError(f"{call}(2) is refused by this kernel or container: tap2tap cannot do without, allow it")
         remotes, known = candidates.to_call(sock), candidates.known
-        if candidates.fixed and known and not any(udp_socket.reaches(sock, each) for each in known):
+        if candidates.fixed and known and not candidates.reached(sock):
             raise UsageError(
                 f"--remote {known[0]} cannot be reached from --bind {config.bind}: one is IPv4, the other IPv6"
             )

@@ -58,7 +58,7 @@ class Calling(Part):
     def _check(self) -> None:
         """Tell once what is not called, and why."""
         found = self._candidates.known
-        reached = [each for each in found if udp_socket.reaches(self._cable.sock, each)]
+        reached = self._candidates.reached(self._cable.sock)
         if found and not reached and not self._unreached:
             words = "waiting for an address of the remote that --bind reaches: one is IPv4, the other IPv6"
             log.warning(words, remote=found[0])

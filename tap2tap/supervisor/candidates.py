@@ -73,12 +73,16 @@ class Candidates:
         """They, the best first."""
         return in_order([remote.known for remote in self._remotes])
 
+    def reached(self, sock: socket.socket) -> list[Endpoint]:
+        """Those of them that `sock` reaches."""
+        return [each for each in self.known if udp_socket.reaches(sock, each)]
+
     def to_call(self, sock: socket.socket) -> list[Endpoint]:
         """Those of them that the peer may be at, as far as `sock` is concerned: it reaches them, and they are others'.
 
         Whoever calls himself hears an answer, of which nobody is the wiser.
         """
-        return [each for each in self.known if udp_socket.reaches(sock, each) and not is_own(sock, each)]
+        return [each for each in self.reached(sock) if not is_own(sock, each)]
 
     @property
     def waiting(self) -> dict[int, Callable[[], None]]:
