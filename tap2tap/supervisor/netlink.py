@@ -100,11 +100,8 @@ def set_link(index: int, kind: int, value: bytes) -> None:
     """Set an attribute of a link, IFLA_... Raises OSError."""
     body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + _attribute(kind, value)
     with _socket() as sock:
-        length = _HEADER.size + len(body)
-        sock.sendto(_HEADER.pack(length, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body, (0, 0))
-        for answer, content in messages(sock.recv(_BUFFER)):
-            if answer == NLMSG_ERROR and (number := -_ERROR.unpack_from(content.ljust(_ERROR.size, b"\0"))[0]):
-                raise OSError(number, os.strerror(number))
+        _send(sock, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, body)
+        _receive(sock)
 
 
 def route(to: Endpoint, port: int, source: Address | None, mark: int, interface: int, uid: int) -> Route:
@@ -126,11 +123,8 @@ def route(to: Endpoint, port: int, source: Address | None, mark: int, interface:
     body += _attribute(RTA_IP_PROTO, bytes([socket.IPPROTO_UDP]))
     body += _attribute(RTA_SPORT, port.to_bytes(2)) + _attribute(RTA_DPORT, to.port.to_bytes(2))
     with _socket() as sock:
-        sock.sendto(_HEADER.pack(_HEADER.size + len(body), RTM_GETROUTE, NLM_F_REQUEST, 1, 0) + body, (0, 0))
-        for kind, content in messages(sock.recv(_BUFFER)):
-            if kind == NLMSG_ERROR:
-                number = -struct.unpack_from("=i", content.ljust(4, b"\0"))[0]
-                raise OSError(number, os.strerror(number))
+        _send(sock, RTM_GETROUTE, NLM_F_REQUEST, body)
+        for kind, content in _receive(sock):
             if kind == RTM_NEWROUTE:
                 return read_route(content)
     raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
@@ -150,12 +144,25 @@ def _socket() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
 
 
+def _send(sock: socket.socket, kind: int, flags: int, body: bytes) -> None:
+    sock.sendto(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body, (0, 0))
+
+
+def _receive(sock: socket.socket) -> list[tuple[int, bytes]]:
+    """Take one answer, which is there. Raises the OSError that it tells of."""
+    answer = list(messages(sock.recv(_BUFFER)))
+    for kind, content in answer:
+        if kind == NLMSG_ERROR and (number := -_ERROR.unpack_from(content.ljust(_ERROR.size, b"\0"))[0]):
+            raise OSError(number, os.strerror(number))
+    return answer
+
+
 def _ask(flags: int, index: int, attributes: bytes) -> list[Link]:
     """Ask for links. The kernel answers at once: there is nothing to wait for."""
     found: list[Link] = []
     body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attributes
     with _socket() as sock:
-        sock.sendto(_HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, flags, 1, 0) + body, (0, 0))
+        _send(sock, RTM_GETLINK, flags, body)
         while True:
             try:
                 answer = list(messages(sock.recv(_BUFFER)))
