@@ -4,7 +4,6 @@
     driver    carries out what the link (tap2tap.protocols.secure.link) decides
     workers   what the two workers are told, and what they say
     path      what the memory says of the path to the peer
-    poll      waiting, also while the machine sleeps
     sampler   what the workers did, and when
     slots     which slots of the memory the sessions have
     messages  what the supervisor and the link process say to each other

@@ -32,6 +32,13 @@ def forging(race: Callable[[], bool], *, replace: bool = True) -> Policy:
     return policy
 
 
+def deaf_to_control(calm: Policy, endpoint: Endpoint) -> Policy:
+    """As `calm`, but no control datagram arrives at `endpoint`."""
+    return lambda datagram, source, destination: (
+        [] if destination == endpoint and datagram[0] == wire.TYPE_CONTROL else calm(datagram, source, destination)
+    )
+
+
 def sent_to(cable: Cable, endpoint: Endpoint, begin: int = 0) -> int:
     return sum(len(datagram) for datagram, _, destination in cable.network.wire[begin:] if destination == endpoint)
 
@@ -113,9 +120,7 @@ def test_when_all_tries_are_lost_frames_go_to_the_last_place_that_answered_and_f
     cable = Cable()
     cable.network.run(70)
     calm = cable.network.policy
-    cable.network.policy = lambda datagram, source, destination: (
-        [] if destination == ELSEWHERE and datagram[0] == wire.TYPE_CONTROL else calm(datagram, source, destination)
-    )
+    cable.network.policy = deaf_to_control(calm, ELSEWHERE)
     cable.home.address = ELSEWHERE
     cable.network.every(0.1, 60, cable.home.send_frame)
     cable.network.run(DELAY * 2)
@@ -137,9 +142,7 @@ def test_a_new_session_from_an_address_that_did_not_answer_is_followed_at_once()
     cable = Cable()
     cable.network.run(70)
     calm = cable.network.policy
-    cable.network.policy = lambda datagram, source, destination: (
-        [] if destination == ELSEWHERE and datagram[0] == wire.TYPE_CONTROL else calm(datagram, source, destination)
-    )
+    cable.network.policy = deaf_to_control(calm, ELSEWHERE)
     cable.home.address = ELSEWHERE
     cable.home.send_frame()
     cable.network.run(sum(CHECK_DELAYS) + 0.1)
